@@ -1,0 +1,46 @@
+# `make` lists the targets.
+SHELL := /bin/sh
+VENV ?= .venv
+PY := $(VENV)/bin/python
+export VENV
+export PYSPARK_PYTHON := $(abspath $(PY))
+TIER ?= demo
+OUT ?= out/$(TIER)
+
+.PHONY: help setup demo test check bench package docs lock clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+
+setup:  ## make .venv from the lock file; find or install Java
+	@infra/setup.sh requirements.lock
+
+demo: setup  ## embedded survey -> stamps -> report (SURVEY=DIR: on your survey; TIER=, OUT=)
+	@$(PY) -m infra.demo --tier "$(TIER)" --out "$(OUT)" $(if $(SURVEY),--survey "$(SURVEY)")
+
+test: .venv-dev  ## all tests, lint and types
+	@$(MAKE) --no-print-directory check
+	@$(PY) -m pytest $(ARGS)
+
+check: .venv-dev  ## lint, format and types only
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
+
+.PHONY: .venv-dev
+.venv-dev:
+	@infra/setup.sh requirements-dev.lock
+
+bench: .venv-dev  ## NAME=x runs bench/x.py; the last line is JSON
+	@test -n "$(NAME)" -a -f "bench/$(NAME).py" || { echo "bench: give NAME=, one of: $(basename $(notdir $(wildcard bench/*.py)))" >&2; exit 2; }
+	@$(PY) -m bench.$(NAME) $(ARGS)
+
+package: setup  ## dist/arcmill.zip: the code, as --py-files takes it
+	@$(PY) -m infra.package
+
+docs: setup  ## write docs/tables.md from the schemas
+	@$(PY) -m infra.tables
+
+lock:  ## resolve the lock files anew from pyproject.toml
+	@infra/lock.sh
+
+clean:  ## remove outputs and the environment
+	@rm -rf out dist $(VENV)

@@ -1,0 +1,1 @@
+"""Where arcmill runs: set-up, the demo on a laptop, the entry for spark-submit."""

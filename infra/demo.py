@@ -1,0 +1,66 @@
+"""The whole lens side with one command: survey, parent, manifest, inject, validate, in one Spark session.
+
+The last line printed is JSON: ``{"verdict": ..., "rows": {table: n}, "report": path}``.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from jobs.__main__ import main as job
+from validation.__main__ import main as validation
+
+NEED_BYTES = 2_000_000_000
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser("python -m infra.demo", description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--tier", default="demo")
+    parser.add_argument("--out", default="out/demo")
+    parser.add_argument("--survey", help="survey folder in the Legacy Surveys' layout; by default one is simulated")
+    parser.add_argument("--bricks", type=int, default=4, help="bricks to simulate")
+    args = parser.parse_args(argv)
+    began, out = time.monotonic(), Path(args.out).absolute()
+    if problem := _room(out):
+        print(f"demo: {problem}", file=sys.stderr)
+        return 3
+    survey = args.survey or str(out / "survey")
+    tables = ["--tier", args.tier, "--root", str(out), "--dataset", "demo", "--replace"]
+    steps = [] if args.survey else [["survey", "--bricks", str(args.bricks), "--out", survey]]
+    steps += [["parent", "--survey", survey, *tables], ["manifest", *tables], ["inject", "--survey", survey, *tables]]
+    for step in steps:
+        if code := job(step):
+            return code
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        code = validation(tables[:-1])
+    if code not in (0, 1):
+        return code
+    summary = json.loads(printed.getvalue().splitlines()[-1])
+    print("\n" + "\n".join(f"  {table:12}{rows:>10,} rows" for table, rows in summary["rows"].items()))
+    print(f"\n  {summary['verdict']}  in {time.monotonic() - began:.0f} s; look at the report: {summary['report']}\n")
+    print(json.dumps(summary), flush=True)
+    return code
+
+
+def _room(out: Path) -> str:
+    """Why the output folder will not do, or ''."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".probe").write_bytes(b"")
+        (out / ".probe").unlink()
+    except OSError as error:
+        return f"cannot write to {out}: {error.strerror}; give another folder: make demo OUT=/some/folder"
+    free = shutil.disk_usage(out).free
+    if free < NEED_BYTES and not (out / "survey" / "survey.json").is_file():
+        return f"{out} has {free / 1e9:.1f} GB free, {NEED_BYTES / 1e9:.0f} GB are needed: free some space or give another folder: make demo OUT=/some/folder"
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

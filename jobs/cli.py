@@ -1,0 +1,67 @@
+"""What all jobs share: their flags, and the report of a finished run."""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+from lib import store, tiers
+from lib.errors import ConfigError, InputError
+
+log = logging.getLogger("arcmill")
+
+
+def parser(name: str, about: str, *, tables: bool = True) -> argparse.ArgumentParser:
+    """A job's flags: where things are, and which tier."""
+    out = argparse.ArgumentParser(f"python -m jobs {name}", description=about, allow_abbrev=False)
+    if tables:
+        out.add_argument("--tier", required=True, help=f"recipe: {', '.join(tiers.names())}, or a .toml file")
+        out.add_argument("--root", required=True, help="folder that holds the data sets")
+        out.add_argument("--dataset", required=True, help="name of the data set under the root")
+        again = out.add_mutually_exclusive_group()
+        again.add_argument("--replace", action="store_true", help="replace what was made here with other settings, code or inputs")
+        again.add_argument("--fresh", action="store_true", help="make it anew, even if nothing changed")
+    return out
+
+
+def survey_folder(text: str) -> Path:
+    folder = store.local(text)
+    if not folder.is_dir():
+        raise InputError(f"no such survey folder: {folder}")
+    return folder
+
+
+def pick(config: dict, *keys: str) -> dict:
+    """The parts of a tier's config that a job's data depend on."""
+    return {k: config[k] for k in ("name", "seed", *keys)}
+
+
+def report(record: dict) -> dict:
+    """Say what a run made; the counts again, for the caller."""
+    counts = json.loads(record["counts"])
+    for table, number in counts["rows"].items():
+        log.info("%s: %d rows (run %s)", table, number, record["run_id"])
+    for what in ("cuts", "statuses"):
+        for name, number in counts.get(what, []):
+            log.info("  %-60s %10d", name, number)
+    return counts
+
+
+def positive(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text!r}")
+    return value
+
+
+def log_to_stderr() -> None:
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
+    logging.getLogger("py4j").setLevel(logging.WARNING)
+    logging.getLogger("numba").setLevel(logging.WARNING)
+
+
+__all__ = ["ConfigError", "log", "log_to_stderr", "parser", "pick", "positive", "report", "survey_folder"]

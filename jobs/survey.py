@@ -1,0 +1,53 @@
+"""The embedded survey: a simulated DR10-south with the real one's files, one Spark task a brick."""
+
+import dataclasses
+import json
+
+import pyarrow as pa
+
+from jobs import cli
+from lib import spark, store
+from lib.errors import OutputError
+from lib.survey import synthetic
+
+BYTES_PER_BRICK = 120_000_000
+
+
+def main(argv: list[str]) -> None:
+    parser = cli.parser("survey", __doc__, tables=False)
+    parser.add_argument("--bricks", type=cli.positive, default=4, help="how many bricks of 3600 x 3600 px")
+    parser.add_argument("--out", required=True, help="folder to write the survey to")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args(argv)
+    make(synthetic.SurveySpec(bricks=args.bricks, seed=args.seed), args.out)
+
+
+def make(spec: synthetic.SurveySpec, out: str) -> None:
+    """Simulate what is missing of a survey; a folder of another survey, or of anything else, is refused."""
+    folder = store.local(out)
+    mark, said = folder / "survey.json", json.loads(json.dumps(dataclasses.asdict(spec)))
+    if mark.is_file():
+        before = json.loads(mark.read_text())
+        if {**before, "bricks": 0} != {**said, "bricks": 0}:
+            raise OutputError(f"{folder} holds the survey {before}, not {said}: give another --out")
+        if before == said and (folder / "survey-bricks.fits.gz").is_file():
+            cli.log.info("survey: unchanged, %d bricks in %s", spec.bricks, folder)
+            return
+    elif folder.exists() and any(folder.iterdir()):
+        raise OutputError(f"{folder} holds other data: give another --out")
+    store.require_space(folder, spec.bricks * BYTES_PER_BRICK)
+    names = [brick.name for brick in synthetic.brick_list(spec)]
+    session = spark.session("arcmill survey")
+    frame = session.createDataFrame(pa.table({"brickname": names})).repartitionByRange(len(names), "brickname")
+
+    def work(batches):
+        for batch in batches:
+            for name in batch["brickname"].to_pylist():
+                made = synthetic.make_brick(spec, name, str(folder))
+                yield pa.RecordBatch.from_pylist([{"brickname": name, "objects": int(made["objects"])}])
+
+    with spark.progress(session, "survey"):
+        made = frame.mapInArrow(work, "brickname string, objects long").collect()
+    synthetic.finish(spec, str(folder))
+    store.write_json(mark, said)
+    cli.log.info("survey: %d bricks, %d objects in %s", len(made), sum(r["objects"] for r in made), folder)

@@ -1,0 +1,1 @@
+"""What the telescope does to light: PSF, convolution, noise, photometry."""

@@ -1,0 +1,245 @@
+"""One brick's tasks -> STAMPS and METRICS rows: cut the windows, render the arcs, add, measure.
+
+One row in, one row out of each table: a task that cannot be made keeps its reason in ``status`` and ``error``,
+and its neighbours are made.  Anything but a ``RowError`` is a bug and stops the job, with the task named.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from lib import draws, rows
+from lib.errors import OK, RowError
+from lib.imaging import convolve, noise, photometry, psf
+from lib.lensing import magnification, render, shear, sie
+from lib.schemas import BANDS, METRICS, STAMPS
+from lib.survey import masks, wcs
+from lib.survey.bricks import Brick
+from lib.tiers import Tier
+
+REACH_PIX = 32  # how far beyond the stamp light is followed on the rendering canvas
+FINITE = [
+    "theta_e_arcsec", "src_dmag", "src_reff_arcsec", "src_n", "src_e", "shear", "lens_e", "lens_phi_rad",
+    "shear_phi_rad", "src_phi_rad", "src_x_arcsec", "src_y_arcsec", "src_gr", "src_rz", "ra_deg", "dec_deg", "mag_r",
+]  # fmt: skip
+
+
+def inject(tasks: pa.Table, survey: Path, tier: Tier) -> dict[str, pa.Table]:
+    """STAMPS and METRICS rows of the MANIFEST rows of one brick, in their order."""
+    names = set(tasks["brickname"].to_pylist())
+    if len(names) != 1:
+        raise ValueError(f"tasks of one brick, please, got {sorted(names)}")
+    stamps, metrics = [], []
+    with Brick(survey, names.pop()) as brick:
+        for task in tasks.to_pylist():
+            stamp, metric = _row(task, brick, tier)
+            stamps.append(stamp)
+            metrics.append(metric)
+    told = {name: [row.get(name) for row in metrics] for name in METRICS.names[len(tasks.column_names) :]}
+    carried = {name: tasks[name] for name in tasks.column_names}
+    return {
+        "stamps": rows.table({name: [row.get(name) for row in stamps] for name in STAMPS.names}, STAMPS),
+        "metrics": rows.table(carried | told, METRICS),
+    }
+
+
+def _row(task: dict, brick: Brick, tier: Tier) -> tuple[dict, dict]:
+    stamp = {k: task[k] for k in ("task_id", "split", "brickname", "role", "stamp_side_pix")}
+    stamp |= {"bands": "".join(tier.stamp.bands), "status": OK, "error": None}
+    try:
+        pixels, measured = _make(task, brick, tier)
+        return stamp | pixels, {"status": OK, "error": None} | measured
+    except RowError as error:
+        told = {"status": error.code, "error": str(error)}
+        return stamp | told, told
+    except Exception as error:
+        error.add_note(f"task_id={task['task_id']} brick={brick.name}")
+        raise
+
+
+def _make(task: dict, brick: Brick, tier: Tier) -> tuple[dict, dict]:
+    _require_physical(task)
+    side = task["stamp_side_pix"]
+    x0, y0, x, y = _place(task, brick, side)
+    image, invvar = (
+        np.stack([brick.window(kind, b, x0, y0, side, side) for b in BANDS]).astype(np.float32)
+        for kind in ("image", "invvar")
+    )
+    bits = brick.window("maskbits", "", x0, y0, side, side) if brick.has("maskbits") else None
+    bad = _bad(invvar, bits)
+    _require_good(image, invvar, bad, round(x), round(y), tier)
+    psfs, sources = _psfs(task, brick, x0 + round(x), y0 + round(y), tier)
+    fluxes = source_fluxes(task)
+    arc, lensed = light(task, x, y, side, psfs, fluxes, brick.pixel_scale_arcsec)
+    measured = _measure(task, arc, lensed, fluxes, invvar, bad, bits, x, y, psfs, brick.pixel_scale_arcsec)
+    measured |= {f"psf_source_{b}": source for b, source in zip(BANDS, sources, strict=True)}
+    measured["pixel_scale_arcsec"] = brick.pixel_scale_arcsec
+    measured = {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in measured.items()}
+    seen, weight = _expose(task, image, invvar, arc, tier)
+    pixels = {
+        "x_pix": x, "y_pix": y, "stamp": seen.tobytes(), "arc": arc.tobytes(),
+        "invvar": weight.tobytes(), "mask": _mask(bad, bits).tobytes(),
+    }  # fmt: skip
+    return pixels, measured
+
+
+def _require_physical(task: dict) -> None:
+    wrong = [f"{k}={task[k]}" for k in FINITE if task[k] is None or not np.isfinite(task[k])]
+    if not wrong:
+        limits = {f.name: f.metadata for f in METRICS}
+        for k in FINITE:
+            low, high = limits[k].get(b"low"), limits[k].get(b"high")
+            if (low and task[k] < float(low) - 1e-6) or (high and task[k] > float(high) + 1e-6):
+                wrong.append(f"{k}={task[k]:g} not in [{low.decode()}, {high.decode()}]")
+    if wrong:
+        raise RowError("bad_row", ", ".join(wrong))
+
+
+def _place(task: dict, brick: Brick, side: int) -> tuple[int, int, float, float]:
+    """(x0, y0) of the stamp's first pixel in the brick, and the host's (x, y) in the stamp, sub-pixel."""
+    x, y = (float(v) for v in wcs.to_pixel(brick.wcs, task["ra_deg"], task["dec_deg"]))
+    ny, nx = brick.shape
+    if not (-0.5 <= x < nx - 0.5 and -0.5 <= y < ny - 0.5):
+        raise RowError("outside", f"the host at x={x:.1f}, y={y:.1f} is not on the {nx} x {ny} px of brick {brick.name}")
+    x0, y0 = int(np.floor(x + 0.5)) - side // 2, int(np.floor(y + 0.5)) - side // 2
+    if x0 < 0 or y0 < 0 or x0 + side > nx or y0 + side > ny:
+        raise RowError("edge", f"the stamp of the host at x={x:.1f}, y={y:.1f} reaches over the brick's edge")
+    return x0, y0, x - x0, y - y0
+
+
+def _bad(invvar, bits):
+    """(bands, side, side): no weight, or masked in that band."""
+    bad = ~(invvar > 0)
+    if bits is not None:
+        for k, band in enumerate(BANDS):
+            bad[k] |= (bits & masks.bad_bits(band)) != 0
+    return bad
+
+
+def _require_good(image, invvar, bad, x: int, y: int, tier: Tier) -> None:
+    r = tier.stamp.centre_radius_pix
+    for k, band in enumerate(BANDS):
+        if not (np.isfinite(image[k]).all() and np.isfinite(invvar[k]).all()):
+            raise RowError("nan", f"band {band} has {int((~np.isfinite(image[k])).sum())} pixels that are not finite")
+        share = float((invvar[k] > 0).mean())
+        if share < tier.stamp.good_fraction_min:
+            raise RowError("no_coverage", f"band {band} has weight in {share:.3f} of the stamp")
+        if bad[k, y - r : y + r + 1, x - r : x + r + 1].any():
+            raise RowError("masked_centre", f"band {band} is masked at the host's centre")
+
+
+def _psfs(task: dict, brick: Brick, x: int, y: int, tier: Tier):
+    """(PSF of each band, where each came from): the first of the tier's preferred sources that has one."""
+    found, sources = [], []
+    for band in BANDS:
+        for source in tier.psf.prefer:
+            made = _psf(task, brick, x, y, band, source, tier)
+            if made is not None:
+                found.append(made)
+                sources.append(source)
+                break
+        else:
+            raise RowError("no_psf", f"band {band} has no PSF from {', '.join(tier.psf.prefer)}")
+    return found, sources
+
+
+def _psf(task: dict, brick: Brick, x: int, y: int, band: str, source: str, tier: Tier):
+    if source == "coadd":
+        return psf.Pixelised(brick.kernel(band)) if brick.has("copsf", band) else None
+    if source == "map":
+        size = float(brick.window("psfsize", band, x, y, 1, 1)[0, 0]) if brick.has("psfsize", band) else None
+    else:
+        size = task[f"brick_psfsize_{band}_arcsec" if source == "brick" else f"psfsize_{band}_arcsec"]
+    if size is None or not 0.2 < size < 20.0:
+        return None
+    if tier.psf.profile == "gaussian":
+        return psf.gaussian_from_psfsize(size)
+    return psf.moffat_from_psfsize(size, tier.psf.beta[band])
+
+
+def source_fluxes(task: dict) -> np.ndarray:
+    """Unlensed flux of the source in g, r, z: ``src_dmag`` fainter than the host's r, its own colours; 0 for a control."""
+    if task["role"] != "injected":
+        return np.zeros(len(BANDS))
+    r = task["mag_r"] + task["src_dmag"]
+    return photometry.flux([r + task["src_gr"], r, r - task["src_rz"]])
+
+
+def scene(task: dict, x: float, y: float) -> render.Scene:
+    """The lens and source of a MANIFEST row, with the lens at (x, y) of a grid."""
+    return render.Scene(
+        x, y, task["theta_e_arcsec"], sie.axis_ratio(task["lens_e"]), task["lens_phi_rad"], task["shear"],
+        task["shear_phi_rad"], task["src_x_arcsec"], task["src_y_arcsec"], task["src_n"], task["src_reff_arcsec"],
+        sie.axis_ratio(task["src_e"]), task["src_phi_rad"],
+    )  # fmt: skip
+
+
+def light(task: dict, x: float, y: float, side: int, psfs, fluxes, pixel_arcsec: float):
+    """(light added to each pixel (bands, side, side) float32, lensed flux of each band): zero flux goes the same way."""
+    kernels = [max(p.kernel.shape) for p in psfs if isinstance(p, psf.Pixelised)]
+    canvas, margin = convolve.grid_side(side, REACH_PIX, max(kernels, default=0))
+    off = (canvas - side) // 2
+    reach = abs(task["theta_e_arcsec"]) + np.hypot(task["src_x_arcsec"], task["src_y_arcsec"])
+    if reach / pixel_arcsec > canvas / 2 - margin:
+        raise RowError("too_large", f"theta_e={task['theta_e_arcsec']:g} arcsec and its source do not fit {canvas} px")
+    nodes, mu = render.nodes(scene(task, x + off, y + off), pixel_arcsec, (canvas, canvas), margin)
+    transfers = [convolve.transfer(p, (canvas, canvas), pixel_arcsec) for p in psfs]
+    shapes = convolve.convolve(nodes[0], transfers)[:, off : off + side, off : off + side]
+    return (shapes * np.asarray(fluxes)[:, None, None]).astype(np.float32), mu[0] * fluxes
+
+
+def _expose(task, image, invvar, arc, tier: Tier):
+    """(stamp, invvar) with the arc and, if the tier asks for it, the noise of its own electrons."""
+    if not arc.any():
+        return image, invvar
+    seen, weight = image.astype(float) + arc, invvar.astype(float)
+    if tier.noise.poisson:
+        gain = np.array([tier.noise.gain[b] for b in BANDS])[:, None, None]
+        seen += noise.poisson(arc, gain, draws.rng(task["seed"], task["task_id"], "arc electrons"))
+        weight = noise.raise_variance(weight, arc, gain)
+    return seen.astype(np.float32), weight.astype(np.float32)
+
+
+def _mask(bad, bits):
+    out = np.zeros(bad.shape[1:], np.uint8)
+    for k in range(len(BANDS)):
+        out |= (bad[k] << k).astype(np.uint8)
+    if bits is not None:
+        out |= (((bits & (masks.WISE | masks.BRIGHT_STAR)) != 0) << 7).astype(np.uint8)
+    return out
+
+
+def _measure(task, arc, lensed, fluxes, invvar, bad, bits, x, y, psfs, pixel_arcsec) -> dict:
+    """METRICS columns.  Null is not measured: a control has no arc, and a measured zero is a zero."""
+    out: dict = {
+        "bad_pixel_frac": float(bad.any(axis=0).mean()),
+        "wise_brightmask_frac": None if bits is None else float(((bits & masks.WISE) != 0).mean()),
+    }
+    for k, band in enumerate(BANDS):
+        out[f"psf_fwhm_used_{band}_arcsec"] = psf.fwhm(psfs[k], pixel_arcsec)
+        out[f"psfsize_used_{band}_arcsec"] = psf.size(psfs[k], pixel_arcsec)
+    if task["role"] != "injected":
+        return out
+    r = BANDS.index("r")
+    stamp_flux = arc.sum(axis=(1, 2), dtype=float)
+    for k, band in enumerate(BANDS):
+        out |= {
+            f"flux_unlensed_{band}": fluxes[k], f"flux_lensed_{band}": lensed[k], f"flux_stamp_{band}": stamp_flux[k],
+        }  # fmt: skip
+    g1, g2 = shear.components(task["shear"], task["shear_phi_rad"])
+    lens = (task["theta_e_arcsec"], sie.axis_ratio(task["lens_e"]), task["lens_phi_rad"], g1, g2)
+    place = (task["src_x_arcsec"], task["src_y_arcsec"])
+    source = (task["src_n"], task["src_reff_arcsec"], sie.axis_ratio(task["src_e"]), task["src_phi_rad"])
+    snr = photometry.signal_to_noise(arc[r], np.where(bad[r], 0.0, invvar[r]))
+    total = stamp_flux[r]
+    return out | {
+        "magnification": lensed[r] / fluxes[r],
+        "magnification_expected": float(magnification.of_source(*lens, *place, *source)[0]),
+        "n_images": int(magnification.images(*lens, *place)[0]),
+        "stamp_flux_fraction": total / lensed[r],
+        "arc_snr": snr[0], "arc_snr_total": snr[1], "arc_snr_peak": snr[2],
+        "theta_e_over_psf": task["theta_e_arcsec"] / out["psf_fwhm_used_r_arcsec"],
+        "arc_bad_pixel_frac": float(arc[r][bad[r]].sum()) / total,
+        "core_flux_fraction": photometry.core_fraction(arc[r], x, y),
+    }  # fmt: skip

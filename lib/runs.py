@@ -1,0 +1,183 @@
+"""One run of one job: found again if nothing changed, refused if its config did, recorded when it ends."""
+
+import hashlib
+import json
+import logging
+import secrets
+import shutil
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lib import __version__, config, rows, schemas
+from lib.errors import ConfigError, InputError
+from lib.store import Dataset
+
+log = logging.getLogger(__name__)
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@cache
+def code_version(*packages: str) -> str:
+    """Version and hash of the sources, of ``lib`` and ``jobs`` unless named: other code, other data."""
+    digest = hashlib.blake2b(digest_size=6)
+    for package in packages or ("lib", "jobs"):
+        for path in sorted(_sources(resources.files(package)), key=lambda p: str(p)):
+            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+    return f"{__version__}+{digest.hexdigest()}"
+
+
+def _sources(folder):
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _sources(path)
+        elif path.name.endswith((".py", ".toml")):
+            yield path
+
+
+def committed(dataset: Dataset, table: str) -> list[str]:
+    """Ids of the runs whose files are the table."""
+    found = []
+    for record in records(dataset):
+        if table in json.loads(record["counts"])["rows"] and dataset.run(table, record["run_id"]).is_dir():
+            found.append(record["run_id"])
+    return found
+
+
+def records(dataset: Dataset) -> list[dict]:
+    """The tier's rows of the table of runs, oldest first."""
+    found = []
+    for path in sorted(dataset.table("runs").glob("run_id=*/*.parquet")):
+        found += pq.ParquetFile(path).read().to_pylist()
+    return sorted(found, key=lambda r: r["started"])
+
+
+def files(dataset: Dataset, table: str) -> list[str]:
+    """Parquet files of a table; an error names a table that has none."""
+    found = [str(p) for run in committed(dataset, table) for p in sorted(dataset.run(table, run).glob("*.parquet"))]
+    if not found:
+        raise InputError(f"no {table} table of tier {dataset.tier} in {dataset.folder}: run the job that makes it")
+    return found
+
+
+def read(dataset: Dataset, table: str, columns=None) -> pa.Table:
+    """A whole table, for those small enough to be one."""
+    return pa.concat_tables(pq.ParquetFile(f).read(columns=columns) for f in files(dataset, table))
+
+
+@dataclass
+class Run:
+    """A run in progress; ``reused`` if an equal one is there already."""
+
+    dataset: Dataset
+    command: str
+    tables: tuple[str, ...]
+    key: str
+    config: dict
+    inputs: dict
+    run_id: str
+    started: str = field(default_factory=now)
+    reused: dict | None = None
+
+    @property
+    def footer(self) -> dict[str, str]:
+        """What every file of the run carries."""
+        return {
+            "run_id": self.run_id, "tier": self.dataset.tier, "code_version": code_version(),
+            "config_hash": config.digest(self.config), "schema_version": schemas.VERSION,
+        }  # fmt: skip
+
+    def forget(self) -> None:
+        """Drop the reused run: it is to be made again, under a new id."""
+        for table in (*self.tables, "runs"):
+            self.dataset.drop(table, self.run_id)
+        self.reused, self.run_id = None, _run_id()
+
+    @property
+    def staging(self) -> str:
+        return str(self.dataset.staging(self.run_id))
+
+    def commit(self, counts: dict, core_seconds: float) -> dict:
+        """Publish the staged tables and record the run; ``counts`` holds ``rows`` by table, and what else is told."""
+        self.dataset.publish(self.run_id, list(self.tables))
+        return self.record(counts, core_seconds)
+
+    def record(self, counts: dict, core_seconds: float) -> dict:
+        row = {
+            "run_id": self.run_id, "command": self.command, "tier": self.dataset.tier, "key": self.key,
+            "config_hash": config.digest(self.config), "config": json.dumps(self.config, sort_keys=True),
+            "code_version": code_version(), "inputs": json.dumps(self.inputs, sort_keys=True),
+            "counts": json.dumps(counts, sort_keys=True), "core_seconds": float(core_seconds),
+            "started": self.started, "ended": now(), "outcome": "ok",
+        }  # fmt: skip
+        staged = self.dataset.staging(self.run_id) / "runs"
+        staged.mkdir(parents=True)
+        table = rows.table({k: [v] for k, v in row.items()}, schemas.RUNS)
+        pq.write_table(table.replace_schema_metadata(self.footer), staged / "run.parquet")
+        self.dataset.publish(self.run_id, ["runs"])
+        return row
+
+
+@contextmanager
+def start(dataset: Dataset, command: str, tables, settings: dict, inputs: dict, *, fresh: bool = False, replace: bool = False):
+    """A ``Run`` that writes ``tables``, the dataset held for it.
+
+    An equal run is reused. Another one in these tables is an error that names what changed; ``fresh`` drops any earlier
+    run, ``replace`` one that differs.
+    """
+    dataset.claim()
+    key = config.digest({"command": command, "config": settings, "inputs": inputs, "code": code_version()})
+    with dataset.writer(command):
+        _sweep(dataset)
+        run = Run(dataset, command, tuple(tables), key, settings, inputs, _run_id())
+        for old in [r for r in records(dataset) if r["command"] == command]:
+            if old["key"] == key and not fresh:
+                run.reused, run.run_id = old, old["run_id"]
+                log.info("%s: unchanged, run %s is reused", command, old["run_id"])
+            elif fresh or replace:
+                for table in (*tables, "runs"):
+                    dataset.drop(table, old["run_id"])
+            else:
+                raise ConfigError(_refusal(old, settings, inputs))
+        try:
+            yield run
+        except BaseException:
+            shutil.rmtree(run.staging, ignore_errors=True)
+            raise
+
+
+def _run_id() -> str:
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+
+
+def _refusal(old: dict, settings: dict, inputs: dict) -> str:
+    changed = config.differences(json.loads(old["config"]), settings)
+    if old["code_version"] != code_version():
+        changed.append(f"code: {old['code_version']} -> {code_version()}")
+    before = json.loads(old["inputs"])
+    changed += [f"input {d}" for d in config.differences(before, inputs)]
+    shown = "; ".join(changed[:12]) + (f"; and {len(changed) - 12} more" if len(changed) > 12 else "")
+    return (
+        f"{old['command']}: the table was made by run {old['run_id']} with other settings ({shown}). "
+        "Give another --dataset, or --replace to replace it"
+    )
+
+
+def _sweep(dataset: Dataset) -> None:
+    """Remove what killed runs left: staged files, and published folders that no record owns."""
+    shutil.rmtree(dataset.folder / "_staging", ignore_errors=True)
+    known = {r["run_id"] for r in records(dataset)}
+    for table in schemas.TABLES:
+        for folder in dataset.table(table).glob("run_id=*"):
+            run_id = folder.name.removeprefix("run_id=")
+            if run_id not in known:
+                log.warning("%s: run %s was never finished and is removed", table, run_id)
+                dataset.drop(table, run_id)

@@ -1,0 +1,189 @@
+"""Every table, declared once, in Arrow: name, type, unit, meaning, physical range, nullable.
+
+Spark's types, the gates of ``validation`` and ``docs/tables.md`` are derived from here.
+"""
+
+import pyarrow as pa
+
+VERSION = "1"
+BANDS = ("g", "r", "z")
+ROLES = ("injected", "paired_control", "unpaired_control", "hard_negative")
+SPLITS = ("train", "val", "test")
+
+
+def column(name, kind, meaning, unit="", *, nullable=False, low=None, high=None):
+    """A field; ``low`` and ``high`` are the inclusive physical range of its values."""
+    facts = {"meaning": meaning, "unit": unit, "low": low, "high": high}
+    text = {k: str(v) for k, v in facts.items() if v not in (None, "")}
+    return pa.field(name, kind, nullable=nullable, metadata=text)
+
+
+def fact(field: pa.Field, name: str) -> str:
+    """One of a field's facts (``meaning``, ``unit``, ``low``, ``high``), or ''."""
+    return (field.metadata or {}).get(name.encode(), b"").decode()
+
+
+def _bands(template, kind, meaning, unit="", **facts):
+    return [column(template.format(b=b), kind, meaning.format(b=b), unit, **facts) for b in BANDS]
+
+
+s, f, d, i, n, y, t = pa.string(), pa.float32(), pa.float64(), pa.int32(), pa.int64(), pa.binary(), pa.bool_()
+
+GALAXY = [
+    column("galaxy_id", n, "release << 42 | brickid << 20 | objid: one number for one catalogue row"),
+    column("brickname", s, "brick that holds the galaxy in its unique area"),
+    column("objid", i, "number of the object in its brick", low=0),
+    column("ra_deg", d, "right ascension, ICRS", "deg", low=0, high=360),
+    column("dec_deg", d, "declination, ICRS", "deg", low=-90, high=90),
+]
+BRICK = [
+    column("brick_ra_deg", d, "right ascension of the brick's centre", "deg", low=0, high=360),
+    column("brick_dec_deg", d, "declination of the brick's centre", "deg", low=-90, high=90),
+]
+HOST = [
+    column("type", s, "morphological type of the catalogue's best fit"),
+    *_bands("mag_{b}", f, "AB magnitude, corrected for Galactic extinction", "mag", nullable=True, low=5, high=35),
+    *_bands("mag_{b}_observed", f, "AB magnitude as observed", "mag", nullable=True, low=5, high=35),
+    column("shape_r_arcsec", f, "half-light radius along the major axis", "arcsec", nullable=True, low=0, high=200),
+    column("shape_e1", f, "ellipticity component e cos 2PA, e = (1-q)/(1+q)", nullable=True, low=-1, high=1),
+    column("shape_e2", f, "ellipticity component e sin 2PA", nullable=True, low=-1, high=1),
+    *_bands("nobs_{b}", i, "exposures at the galaxy", nullable=True, low=0),
+    *_bands("fracmasked_{b}", f, "share of the profile's weight on masked pixels", nullable=True, low=0, high=1),
+    *_bands("psfsize_{b}_arcsec", f, "PSF size of the catalogue (noise-equivalent; not a FWHM)", "arcsec", nullable=True, low=0, high=20),
+    *_bands("brick_psfsize_{b}_arcsec", f, "the brick's mean PSF size (noise-equivalent)", "arcsec", nullable=True, low=0, high=20),
+    *_bands("psfdepth_{b}_mag", f, "5-sigma point source depth, AB", "mag", nullable=True, low=10, high=35),
+    column("ebv_mag", f, "Galactic reddening E(B-V)", "mag", nullable=True, low=0, high=20),
+    column("maskbits", i, "the catalogue's mask bits at the galaxy"),
+]  # fmt: skip
+CELL = [
+    column("sky_cell", n, "HEALPix cell, nested, nside in the config", low=0),
+    column("split", s, "train, val or test: a function of the sky cell only"),
+]
+PARENT = pa.schema([
+    *GALAXY,
+    column("release", i, "data release number of the catalogue row"),
+    column("brickid", i, "public number of the brick", low=1),
+    *BRICK,
+    *HOST,
+    *CELL,
+    column("split_guard", t, "closer to a cell of another split than half a stamp's diagonal: not used as a host"),
+    column("selection", s, "named selection that the galaxy passes"),
+])  # fmt: skip
+
+TASK = [
+    column("task_id", s, "hash of (galaxy, config, replicate, role) and of the tier's seed"),
+    column("pair_id", s, "task of the injection that a control belongs to; its own for an injection"),
+    column("role", s, "one of " + ", ".join(ROLES)),
+    column("tier", s, "recipe the row was made by"),
+    column("dataset", s, "name of the data set"),
+    column("experiment_id", s, "{tier}_stamp{N}_bands{grz}_grid{name}"),
+]
+LENS = [
+    column("config_id", s, "grid name and number of the grid point"),
+    column("theta_e_arcsec", f, "Einstein radius, intermediate axis; 0 for a control", "arcsec", low=0, high=10),
+    column("src_dmag", f, "source magnitude fainter than the host's, r", "mag", low=-5, high=15),
+    column("src_reff_arcsec", f, "circularised effective radius", "arcsec", low=0.001, high=10),
+    column("src_n", f, "Sersic index", low=0.3, high=6),
+    column("src_e", f, "source ellipticity (1-q)/(1+q)", low=0, high=0.9),
+    column("shear", f, "external shear", low=0, high=0.5),
+    column("lens_e", f, "lens ellipticity (1-q)/(1+q)", low=0, high=0.9),
+    column("lens_phi_rad", f, "major axis of the lens, anticlockwise from +x of the stamp", "rad", low=-7, high=7),
+    column("shear_phi_rad", f, "direction of the shear, same sense", "rad", low=-7, high=7),
+    column("src_phi_rad", f, "major axis of the source, same sense", "rad", low=-7, high=7),
+    column("lens_pa_deg", f, "major axis of the lens, east of north", "deg", low=0, high=180),
+    column("shear_pa_deg", f, "direction of the shear, east of north", "deg", low=0, high=180),
+    column("src_pa_deg", f, "major axis of the source, east of north", "deg", low=0, high=180),
+    column("src_x_arcsec", f, "source centre from the lens, +x of the stamp", "arcsec", low=-10, high=10),
+    column("src_y_arcsec", f, "source centre from the lens, +y of the stamp", "arcsec", low=-10, high=10),
+    column("src_gr", f, "source colour g - r", "mag", low=-3, high=5),
+    column("src_rz", f, "source colour r - z", "mag", low=-3, high=5),
+    column("source_model", s, "sersic; none for a control"),
+    column("replicate", i, "number of the repetition", low=0),
+    column("seed", n, "seed of the row's noise"),
+    column("stamp_side_pix", i, "side of the square stamp", "pixel", low=1, high=1024),
+    column("match_rung", i, "rung of the tolerance ladder on which an unpaired control was matched", nullable=True, low=0),
+    column("match_distance", f, "distance of the match in tolerances", nullable=True, low=0),
+]  # fmt: skip
+MANIFEST = pa.schema([
+    *TASK, *GALAXY, *BRICK, *HOST, *CELL, *LENS,
+])  # fmt: skip
+
+PIXELS = "row-major (bands, side, side), bands in the order of the column bands"
+STAMPS = pa.schema([
+    column("task_id", s, "key into manifest and metrics"),
+    column("split", s, "train, val or test"),
+    column("brickname", s, "brick that the pixels come from"),
+    column("role", s, "as in manifest"),
+    column("status", s, "one of lib.errors.STATUSES"),
+    column("error", s, "why status is not ok", nullable=True),
+    column("bands", s, "bands of the planes, in order"),
+    column("stamp_side_pix", i, "side of a plane", "pixel", low=1),
+    column("x_pix", f, "host position in the stamp, 0 at the first pixel's centre", "pixel", nullable=True),
+    column("y_pix", f, "host position in the stamp, 0 at the first pixel's centre", "pixel", nullable=True),
+    column("stamp", y, f"float32, survey pixels with the arc and its noise; {PIXELS}", "nanomaggy", nullable=True),
+    column("arc", y, f"float32, the added light alone, without noise; {PIXELS}", "nanomaggy", nullable=True),
+    column("invvar", y, f"float32, with the arc's own variance; {PIXELS}", "1/nanomaggy2", nullable=True),
+    column("mask", y, "uint8 (side, side): bit b set where band b is bad, bit 7 where a bright-star or WISE mask is", nullable=True),
+])  # fmt: skip
+
+METRICS = pa.schema([
+    *MANIFEST,
+    column("status", s, "one of lib.errors.STATUSES"),
+    column("error", s, "why status is not ok", nullable=True),
+    *_bands("psf_fwhm_used_{b}_arcsec", f, "full width at half maximum of the PSF used", "arcsec", nullable=True, low=0.1, high=20),
+    *_bands("psfsize_used_{b}_arcsec", f, "its noise-equivalent size, the surveys' psfsize", "arcsec", nullable=True, low=0.1, high=20),
+    *_bands("psf_source_{b}", s, "where the PSF came from: coadd, map, brick or catalogue", nullable=True),
+    *_bands("flux_unlensed_{b}", f, "analytic flux of the source", "nanomaggy", nullable=True, low=0),
+    *_bands("flux_lensed_{b}", f, "lensed flux on the unbounded plane, before the PSF", "nanomaggy", nullable=True, low=0),
+    *_bands("flux_stamp_{b}", f, "flux added inside the stamp, after the PSF", "nanomaggy", nullable=True),
+    column("magnification", f, "flux_lensed_r / flux_unlensed_r", nullable=True, low=0, high=1000),
+    column("magnification_expected", f, "the same by rays from the lens centre, an independent method", nullable=True, low=0, high=1000),
+    column("n_images", i, "images of a point at the source's centre", nullable=True, low=0, high=9),
+    column("stamp_flux_fraction", f, "flux_stamp_r / flux_lensed_r", nullable=True, low=-0.01, high=1.01),
+    column("arc_snr", f, "matched filter, sqrt(sum s^2 invvar), r", nullable=True, low=0),
+    column("arc_snr_total", f, "sum s / sqrt(sum var) over the pixels with 95 % of the arc's flux, r", nullable=True),
+    column("arc_snr_peak", f, "max(s sqrt(invvar)), r", nullable=True, low=0),
+    column("theta_e_over_psf", f, "Einstein radius over the FWHM in r; resolved above 1", nullable=True, low=0),
+    column("bad_pixel_frac", f, "share of the stamp's pixels bad in any band", nullable=True, low=0, high=1),
+    column("arc_bad_pixel_frac", f, "share of the arc's light on bad pixels", nullable=True, low=-0.01, high=1.01),
+    column("wise_brightmask_frac", f, "share of the stamp under the WISE bright-star masks; null without maskbits", nullable=True, low=0, high=1),
+    column("core_flux_fraction", f, "share of the arc's flux within 5 px of the host, r", nullable=True, low=-0.5, high=1.5),
+    column("pixel_scale_arcsec", f, "local pixel scale of the WCS", "arcsec", nullable=True, low=0.01, high=10),
+])  # fmt: skip
+
+VALIDATION = pa.schema([
+    column("gate", s, "name of the check"),
+    column("table", s, "table it reads"),
+    column("tier", s, "tier it judged"),
+    column("outcome", s, "pass, fail, error or not_applicable"),
+    column("severity", s, "block or warn"),
+    column("measured", d, "what was measured", nullable=True),
+    column("threshold", d, "the limit it is held to", nullable=True),
+    column("unit", s, "unit of both"),
+    column("n", n, "rows that were judged", low=0),
+    column("message", s, "what it means, in a sentence"),
+    column("examples", s, "a few offending keys, as JSON"),
+    column("run_id", s, "validation run"),
+])  # fmt: skip
+
+RUNS = pa.schema([
+    column("run_id", s, "id of the run, in the path of the files it wrote"),
+    column("command", s, "job"),
+    column("tier", s, "tier"),
+    column("key", s, "hash of command, config, code and inputs: equal keys make equal data"),
+    column("config_hash", s, "hash of the tier's config"),
+    column("config", s, "the whole config, as JSON"),
+    column("code_version", s, "version and content hash of the code"),
+    column("inputs", s, "inputs with their fingerprints, as JSON"),
+    column("counts", s, "rows by table and by status, as JSON"),
+    column("core_seconds", d, "CPU time in the workers", "s", low=0),
+    column("started", s, "UTC, ISO 8601"),
+    column("ended", s, "UTC, ISO 8601"),
+    column("outcome", s, "ok: its files are the table"),
+])  # fmt: skip
+
+TABLES = {
+    "parent": PARENT, "manifest": MANIFEST, "stamps": STAMPS, "metrics": METRICS,
+    "validation": VALIDATION, "runs": RUNS,
+}  # fmt: skip
+del s, f, d, i, n, y, t

@@ -1,0 +1,184 @@
+"""The only pyspark in ``lib``: the session, tables as DataFrames, and Parquet written by the workers.
+
+Workers write their rows with pyarrow, under the schemas of ``lib.schemas``, one file a table and task attempt,
+and send back only the list of files. A retried or speculative attempt writes other files; only those of the attempts
+that Spark reports are kept, so every row is there exactly once.
+"""
+
+import json
+import os
+import sys
+import threading
+import time
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
+from pyspark.sql.types import StructType
+
+from lib import rows, schemas
+from lib.errors import ArcmillError, InputError
+from lib.runs import files
+from lib.store import Dataset
+
+MADE = pa.schema([
+    pa.field("table", pa.string()), pa.field("path", pa.string()), pa.field("rows", pa.int64()),
+    pa.field("counts", pa.string()), pa.field("core_seconds", pa.float64()), pa.field("error", pa.string()),
+])  # fmt: skip
+
+
+def session(app: str) -> SparkSession:
+    """The running session, or a new one; local on all cores unless spark-submit said otherwise."""
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    # a program keeps one process: the threads of numerical libraries would only fight each other
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    builder = SparkSession.builder.appName(app)
+    settings = {
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.ansi.enabled": "true",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "1024",
+        "spark.ui.showConsoleProgress": "false",
+    }
+    if "SPARK_SUBMIT_MODE" not in os.environ and SparkSession.getActiveSession() is None:
+        settings |= {
+            "spark.master": os.environ.get("ARCMILL_MASTER", "local[*]"),
+            "spark.ui.enabled": "false",
+            "spark.driver.memory": "2g",
+            "spark.driver.bindAddress": "127.0.0.1",
+            "spark.sql.shuffle.partitions": "8",
+            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+            "spark.log.level": "ERROR",
+            "spark.python.worker.faulthandler.enabled": "true",
+        }
+    for key, value in settings.items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark
+
+
+def spark_schema(schema: pa.Schema) -> StructType:
+    return from_arrow_schema(pa.schema([pa.field(f.name, f.type, f.nullable) for f in schema]))
+
+
+def read(spark: SparkSession, dataset: Dataset, table: str) -> DataFrame:
+    """A committed table, under its schema; a file with other columns is an error that names them."""
+    paths = files(dataset, table)
+    schema = schemas.TABLES[table]
+    for path in paths:
+        found = pq.read_schema(path)
+        if found.remove_metadata() != schema.remove_metadata():
+            wrong = sorted(set(found.names) ^ set(schema.names)) or "types"
+            raise InputError(f"{path} is not a {table} file of schema version {schemas.VERSION}: {wrong}")
+    return spark.read.schema(spark_schema(schema)).parquet(*paths)
+
+
+def produce(frame: DataFrame, make, staging: str, tables: tuple[str, ...], footer: dict, reads: str = "", rows_per_group: int = 4096):
+    """Run ``make`` in the workers and keep what it makes as Parquet under ``staging``.
+
+    ``make`` takes an iterator of record batches and yields ``({table: pa.Table}, counts)``, counts a flat dict of
+    numbers; ``reads`` names the table that the batches are rows of.  Returns (rows by table, counts added up, CPU seconds of the workers).
+    """
+
+    def work(batches):
+        parts: dict[str, pq.ParquetWriter] = {}
+        sizes: dict[str, int] = {}
+        totals: dict[str, float] = {}
+        attempt = uuid.uuid4().hex[:12]
+        began = time.process_time()
+        error = None
+        for made, counts in _until_error(make(rows.conform(b, schemas.TABLES[reads]) for b in batches) if reads else make(batches)):
+            if isinstance(made, ArcmillError):
+                error = str(made)
+                break
+            for table, data in made.items():
+                schema = schemas.TABLES[table]
+                rows.check(data, schema)
+                if table not in parts:
+                    path = Path(staging) / table / f"part-{attempt}.parquet"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    parts[table] = pq.ParquetWriter(path, schema.with_metadata(footer), compression="zstd")
+                    sizes[table] = 0
+                parts[table].write_table(data.replace_schema_metadata(footer), row_group_size=rows_per_group)
+                sizes[table] += data.num_rows
+            for name, number in counts.items():
+                totals[name] = totals.get(name, 0) + number
+        for writer in parts.values():
+            writer.close()
+        spent = time.process_time() - began
+        told = [(t, f"part-{attempt}.parquet", n, "{}", 0.0, None) for t, n in sizes.items()]
+        told.append((None, None, 0, json.dumps(totals), spent, error))
+        yield pa.RecordBatch.from_pylist([dict(zip(MADE.names, row, strict=True)) for row in told], schema=MADE)
+
+    sums, totals, core_seconds, kept = dict.fromkeys(tables, 0), {}, 0.0, set()
+    told = frame.mapInArrow(work, spark_schema(MADE)).collect()
+    errors = sorted({row["error"] for row in told if row["error"]})
+    if errors:
+        raise InputError("; ".join(errors))
+    for row in told:
+        core_seconds += row["core_seconds"]
+        for name, number in json.loads(row["counts"]).items():
+            totals[name] = totals.get(name, 0) + number
+        if row["table"]:
+            sums[row["table"]] += row["rows"]
+            kept.add((row["table"], row["path"]))
+    for table in tables:
+        folder = Path(staging) / table
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            if (table, path.name) not in kept:
+                path.unlink()
+    return sums, totals, core_seconds
+
+
+def _until_error(made):
+    """What ``made`` yields; an error for people comes last, as a value: Spark would wrap it in its own traceback."""
+    try:
+        yield from made
+    except ArcmillError as error:
+        yield error, {}
+
+
+@contextmanager
+def progress(spark: SparkSession, what: str):
+    """A bar of Spark's finished tasks while the body runs; a line at the end where there is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    tracker = spark.sparkContext.statusTracker()
+    stop = threading.Event()
+    columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TextColumn("tasks"),
+               TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
+    began = time.monotonic()
+    with Progress(*columns, console=console, transient=False, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+
+        def watch():
+            last = began
+            while not stop.wait(0.5):
+                for stage in tracker.getActiveStageIds():
+                    info = tracker.getStageInfo(stage)
+                    if info:
+                        bar.update(task, total=info.numTasks, completed=info.numCompletedTasks)
+                        if not console.is_terminal and time.monotonic() - last > 20:
+                            last = time.monotonic()
+                            done = f"{info.numCompletedTasks} of {info.numTasks} tasks"
+                            print(f"{what}: {done}, {last - began:.0f} s", file=sys.stderr, flush=True)
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            watcher.join()
+            bar.update(task, total=1, completed=1)
+    if not console.is_terminal:
+        print(f"{what}: done in {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)

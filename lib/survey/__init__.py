@@ -1,0 +1,1 @@
+"""Survey files: bricks, catalogues, masks and the embedded synthetic survey."""

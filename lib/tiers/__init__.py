@@ -1,0 +1,217 @@
+"""Recipes of data sets: ``load("demo")`` reads ``demo.toml`` into frozen dataclasses.
+
+What the data are is said here; how much iron makes them is in ``infra``, where things are is in the flags.
+"""
+
+import itertools
+import tomllib
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+from lib import config
+from lib.errors import ConfigError
+from lib.schemas import BANDS, SPLITS
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Cuts on a catalogue row; magnitudes are corrected for extinction."""
+
+    name: str
+    r_min: float
+    r_max: float
+    gr_min: float
+    rz_min: float
+    nobs_min: int = 1
+    fracmasked_g_max: float = 0.3
+    dec_max_deg: float = 32.0
+    not_psf: bool = True
+    exclude_maskbits: tuple[int, ...] = (1, 2, 3, 4, 10, 11)  # bits: BRIGHT, SATUR g/r/z, BAILOUT, MEDIUM
+
+
+@dataclass(frozen=True)
+class Split:
+    nside: int
+    seed: int
+    fractions: dict[str, float]
+
+    def __post_init__(self):
+        if set(self.fractions) != set(SPLITS) or abs(sum(self.fractions.values()) - 1.0) > 1e-9:
+            raise ValueError(f"fractions must name {SPLITS} and add up to 1, got {self.fractions}")
+        if self.nside < 1 or self.nside & (self.nside - 1):
+            raise ValueError(f"nside must be a power of 2, got {self.nside}")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A named grid: every combination of its values is a config."""
+
+    theta_e_arcsec: tuple[float, ...]
+    src_dmag: tuple[float, ...]
+    src_reff_arcsec: tuple[float, ...]
+    src_e: tuple[float, ...]
+    shear: tuple[float, ...]
+
+    def configs(self) -> list[tuple[float, ...]]:
+        return list(
+            itertools.product(self.theta_e_arcsec, self.src_dmag, self.src_reff_arcsec, self.src_e, self.shear)
+        )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """How many hosts a split has, and how many configs a host: 0 gives every config to every host.
+
+    With ``at_most`` a split that has fewer galaxies uses what it has; without, it is an error.
+    """
+
+    hosts: dict[str, int]
+    configs_per_host: int = 0
+    replicates: int = 1
+    at_most: bool = False
+
+    def __post_init__(self):
+        if set(self.hosts) != set(SPLITS) or min(self.hosts.values()) < 0:
+            raise ValueError(f"hosts must give a count for each of {SPLITS}, got {self.hosts}")
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What is drawn for each task: ranges are uniform, pairs (mean, sigma) normal."""
+
+    src_n: float = 1.0
+    lens_e: tuple[float, float] = (0.05, 0.5)
+    src_disc_theta_e: float = 0.8  # sources fill the disc of this radius, in Einstein radii
+    src_gr: tuple[float, float] = (0.25, 0.15)
+    src_rz: tuple[float, float] = (0.10, 0.15)
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Controls as a fraction of all rows; of them ``paired`` on their own galaxy, the rest on matched others."""
+
+    fraction: float = 0.0
+    paired: float = 0.5
+    tolerance: dict[str, float] = field(default_factory=dict)
+    ladder: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
+
+    def __post_init__(self):
+        if not 0.0 <= self.fraction < 1.0 or not 0.0 <= self.paired <= 1.0:
+            raise ValueError(f"fraction and paired must be in [0, 1), [0, 1], got {self.fraction}, {self.paired}")
+
+
+@dataclass(frozen=True)
+class Stamp:
+    side_pix: int = 64
+    bands: tuple[str, ...] = BANDS
+    good_fraction_min: float = 0.5  # of a band's pixels in the stamp with invvar > 0
+    centre_radius_pix: int = 1  # half-width of the square at the host that must be good
+
+    def __post_init__(self):
+        if self.side_pix < 16 or self.side_pix % 2:
+            raise ValueError(f"side_pix must be even and at least 16, got {self.side_pix}")
+        if self.bands != BANDS:
+            raise ValueError(f"bands must be {BANDS}, got {self.bands}")
+
+
+@dataclass(frozen=True)
+class PsfChoice:
+    """Sources of the PSF in order of preference, and the profile that turns a size into a PSF."""
+
+    prefer: tuple[str, ...] = ("coadd", "map", "brick", "catalogue")
+    profile: str = "moffat"
+    beta: dict[str, float] = field(default_factory=lambda: dict.fromkeys(BANDS, 3.5))
+
+    def __post_init__(self):
+        unknown = set(self.prefer) - {"coadd", "map", "brick", "catalogue"}
+        if unknown or not self.prefer:
+            raise ValueError(f"prefer must name coadd, map, brick, catalogue, got {self.prefer}")
+        if self.profile not in ("moffat", "gaussian"):
+            raise ValueError(f"profile must be moffat or gaussian, got {self.profile!r}")
+        if set(self.beta) != set(BANDS) or min(self.beta.values()) <= 1.0:
+            raise ValueError(f"beta must be above 1 for each of {BANDS}, got {self.beta}")
+
+
+@dataclass(frozen=True)
+class Noise:
+    poisson: bool = True
+    gain: dict[str, float] = field(default_factory=lambda: dict.fromkeys(BANDS, 30_000.0))  # electrons a nanomaggy
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Thresholds of ``validation``."""
+
+    ok_fraction_min: float = 0.95
+    control_fraction_tolerance: float = 0.01
+    psf_fallback_max: dict[str, float] = field(default_factory=lambda: {"g": 0.01, "r": 0.001, "z": 0.001})
+    magnification_median: float = 0.005
+    magnification_tail: float = 0.03
+    magnification_sample: int = 2000
+    flux_bin_sigma: float = 4.0
+    flux_bin_rows_min: int = 50
+    colour_tolerance: float = 0.005
+    small_tier: bool = False  # a sample too small to judge is then not applicable rather than a failure
+
+
+@dataclass(frozen=True)
+class Tier:
+    name: str
+    seed: int
+    selection: Selection
+    split: Split
+    grid: str
+    sample: Sample
+    draws: Draws = field(default_factory=Draws)
+    controls: Controls = field(default_factory=Controls)
+    stamp: Stamp = field(default_factory=Stamp)
+    psf: PsfChoice = field(default_factory=PsfChoice)
+    noise: Noise = field(default_factory=Noise)
+    gates: Gates = field(default_factory=Gates)
+
+    def __post_init__(self):
+        if self.grid not in grids():
+            raise ValueError(f"grid: unknown grid {self.grid!r}; known: {', '.join(sorted(grids()))}")
+        if self.sample.configs_per_host > len(grids()[self.grid].configs()):
+            raise ValueError(f"sample.configs_per_host must be at most the grid's {len(grids()[self.grid].configs())}")
+
+    def configs(self) -> list[tuple[float, ...]]:
+        return grids()[self.grid].configs()
+
+    @property
+    def experiment_id(self) -> str:
+        return f"{self.name}_stamp{self.stamp.side_pix}_bands{''.join(self.stamp.bands)}_grid{self.grid}"
+
+
+def grids() -> dict[str, Grid]:
+    """The named grids of ``grids.toml``."""
+    text = (resources.files(__package__) / "grids.toml").read_text()
+    return {name: config.build(Grid, values, f"grids.{name}.") for name, values in tomllib.loads(text).items()}
+
+
+def names() -> list[str]:
+    """Tiers that ship with arcmill."""
+    found = (p.name for p in resources.files(__package__).iterdir())
+    return sorted(f[:-5] for f in found if f.endswith(".toml") and f != "grids.toml")
+
+
+def load(name: str) -> Tier:
+    """A shipped tier by its name, or any ``.toml`` file by its path."""
+    if name in names():
+        text = (resources.files(__package__) / f"{name}.toml").read_text()
+    elif name.endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise ConfigError(f"no such tier file: {name}")
+        text = path.read_text()
+    else:
+        raise ConfigError(f"unknown tier {name!r}; known: {', '.join(names())}, or the path of a .toml file")
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"tier {name}: {error}") from error
+    try:
+        return config.build(Tier, values)
+    except ConfigError as error:
+        raise ConfigError(f"tier {name}: {error}") from error

@@ -1,0 +1,70 @@
+"""The verdict for people: one self-contained page, the same as JSON, and a table for the terminal."""
+
+import json
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+
+from lib.schemas import SPLITS
+from lib.store import write_json
+from validation import plots
+from validation.result import ERROR, FAIL, NOT_APPLICABLE, Data, Result
+
+WORDS = {"pass": "pass", FAIL: "FAIL", ERROR: "ERROR", NOT_APPLICABLE: "not applicable"}
+
+
+def verdict(results: list[Result]) -> str:
+    """GO only if no blocking gate failed and at least one passed."""
+    go = any(r.outcome == "pass" for r in results) and not any(r.blocks for r in results)
+    return "GO" if go else "NO-GO"
+
+
+def counts(data: Data) -> list[dict]:
+    found = data.frame("metrics").groupBy("role", "split", "status").count().collect()
+    table: dict[str, dict] = {}
+    for row in found:
+        line = table.setdefault(row["role"], {"role": row["role"], **dict.fromkeys(SPLITS, 0), "not ok": 0})
+        line[row["split"]] += row["count"]
+        line["not ok"] += row["count"] if row["status"] != "ok" else 0
+    return [table[k] for k in sorted(table)]
+
+
+def write(data: Data, results: list[Result], abouts: dict[str, str], run: dict, folder: Path) -> Path:
+    """``report.html`` and ``report.json`` in a folder; a part of the page that cannot be drawn says why."""
+    page = {
+        "verdict": verdict(results), "tier": data.tier.name, "dataset": data.dataset.name, "run": run,
+        "gates": [r.row(data.tier.name, run["run_id"]) for r in results],
+    }  # fmt: skip
+    write_json(folder / "report.json", page)
+    drawn = {name: _try(part, data) for name, part in (("counts", counts), ("figures", plots.figures), ("galleries", plots.galleries))}
+    text = (resources.files("validation") / "report.html").read_text()
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(text)
+    for row in page["gates"]:
+        row |= {"about": abouts.get(row["gate"], ""), "word": WORDS[row["outcome"]], "keys": json.loads(row["examples"])}
+    html = template.render(**page, splits=SPLITS, **drawn)
+    part = folder / "report.html.part"
+    part.write_text(html)
+    part.replace(folder / "report.html")
+    return folder / "report.html"
+
+
+def _try(part, data: Data) -> dict:
+    try:
+        return {"value": part(data), "error": ""}
+    except Exception as error:  # a failed tier's tables may not be drawable: the verdict must still be told
+        return {"value": [], "error": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"}
+
+
+def terminal(results: list[Result]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=None, box=None, pad_edge=False)
+    for name, justify in (("gate", "left"), ("outcome", "left"), ("measured", "right"), ("limit", "right"), ("n", "right"), ("", "left")):
+        table.add_column(name, justify=justify, overflow="fold")
+    style = {"pass": "green", FAIL: "bold red", ERROR: "bold red", NOT_APPLICABLE: "yellow"}
+    for r in results:
+        numbers = ["-" if v is None else f"{v:.4g}" for v in (r.measured, r.threshold)]
+        table.add_row(r.gate, f"[{style[r.outcome]}]{WORDS[r.outcome]}[/]", *numbers, str(r.n), r.message[:90])
+    Console(stderr=True, width=None if Console(stderr=True).is_terminal else 170).print(table)

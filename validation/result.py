@@ -1,0 +1,125 @@
+"""What a gate is, and what it says."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+from pyspark.sql import Column, DataFrame, SparkSession
+
+from lib import schemas, spark
+from lib.runs import files
+from lib.store import Dataset
+from lib.tiers import Tier
+
+PASS, FAIL, ERROR, NOT_APPLICABLE = "pass", "fail", "error", "not_applicable"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One gate's verdict: what was measured, the limit it is held to, the rows judged, a few offending keys."""
+
+    outcome: str
+    message: str
+    measured: float | None = None
+    threshold: float | None = None
+    n: int = 0
+    examples: tuple = ()
+    gate: str = ""
+    table: str = ""
+    severity: str = "block"
+    unit: str = ""
+
+    @property
+    def blocks(self) -> bool:
+        return self.outcome in (FAIL, ERROR) and self.severity == "block"
+
+    def row(self, tier: str, run_id: str) -> dict:
+        return {
+            "gate": self.gate, "table": self.table, "tier": tier, "outcome": self.outcome, "severity": self.severity,
+            "measured": None if self.measured is None else float(self.measured),
+            "threshold": None if self.threshold is None else float(self.threshold),
+            "unit": self.unit, "n": int(self.n), "message": self.message,
+            "examples": json.dumps(list(self.examples)), "run_id": run_id,
+        }  # fmt: skip
+
+
+def judged(passed: bool, message: str, **facts) -> Result:
+    return Result(PASS if passed else FAIL, message, **facts)
+
+
+def not_applicable(reason: str, **facts) -> Result:
+    return Result(NOT_APPLICABLE, reason, **facts)
+
+
+@dataclass
+class Data:
+    """The tables of one tier, and the aggregates of the gates, one Spark pass a table."""
+
+    session: SparkSession
+    dataset: Dataset
+    tier: Tier
+    facts: dict[str, dict] = field(default_factory=dict)
+
+    def frame(self, table: str) -> DataFrame:
+        return spark.read(self.session, self.dataset, table)
+
+    def files(self, table: str) -> list[str]:
+        return files(self.dataset, table)
+
+    @cached_property
+    def sample(self) -> list[dict]:
+        """Injected rows that were made, in an order of their ids (which are hashes), as many as the tier asks for."""
+        made = self.frame("metrics").filter("status = 'ok' AND role = 'injected'")
+        rows = made.orderBy("task_id").limit(self.tier.gates.magnification_sample).collect()
+        return [row.asDict() for row in rows]
+
+    def examples(self, table: str, condition: str, key: str = "task_id") -> tuple:
+        return tuple(r[0] for r in self.frame(table).filter(condition).select(key).limit(5).collect())
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A named check: ``judge(data, facts) -> Result``; ``aggregates(tier)`` are computed for it beforehand."""
+
+    name: str
+    table: str
+    about: str
+    judge: Callable[[Data, dict], Result]
+    aggregates: Callable[[Tier], dict[str, Column]] | None = None
+    severity: str = "block"
+    unit: str = ""
+
+    def run(self, data: Data) -> Result:
+        try:
+            if self.name in data.facts and isinstance(data.facts[self.name], Exception):
+                raise data.facts[self.name]
+            result = self.judge(data, data.facts.get(self.name, {}))
+        except Exception as error:  # a check that cannot be computed has not been passed
+            text = str(error).splitlines()[0] if str(error) else repr(error)
+            result = Result(ERROR, f"{type(error).__name__}: {text[:300]}")
+        if result.n == 0 and result.outcome in (PASS, FAIL):
+            result = replace(result, outcome=ERROR, message=f"no rows read; {result.message}")
+        return replace(result, gate=self.name, table=self.table, severity=self.severity, unit=result.unit or self.unit)
+
+
+def gate(name: str, table: str, about: str, *, aggregates=None, severity: str = "block", unit: str = ""):
+    """Make a gate of a function ``(data, facts) -> Result``."""
+    return lambda judge: Gate(name, table, about, judge, aggregates, severity, unit)
+
+
+def compute_facts(data: Data, gates: list[Gate]) -> None:
+    """All aggregates of all gates: one pass over each table."""
+    for table in schemas.TABLES:
+        mine = [g for g in gates if g.table == table and g.aggregates]
+        wanted = {(g.name, key): column for g in mine for key, column in g.aggregates(data.tier).items()}
+        if not wanted:
+            continue
+        try:
+            columns = [column.alias(f"a{k}") for k, column in enumerate(wanted.values())]
+            row = data.frame(table).agg(*columns).collect()[0]
+        except Exception as error:
+            data.facts |= dict.fromkeys((g.name for g in mine), error)
+            continue
+        for k, (name, key) in enumerate(wanted):
+            data.facts.setdefault(name, {})[key] = row[k]
