@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
         return 3
     survey = args.survey or str(out / "survey")
     tables = ["--tier", args.tier, "--root", str(out), "--dataset", "demo", "--replace"]
-    steps = [] if args.survey else [["survey", "--bricks", str(args.bricks), "--out", survey]]
+    steps = [] if args.survey else [["survey", "--bricks", str(args.bricks), "--out", survey, "--replace"]]
     steps += [["parent", "--survey", survey, *tables], ["manifest", *tables], ["inject", "--survey", survey, *tables]]
     for step in steps:
         if code := job(step):

@@ -12,6 +12,31 @@ SIDE = 560
 SIGMA = {"g": 0.0035, "r": 0.005, "z": 0.012}
 BRICKS = ("1501p022", "1503p022", "1501p025", "1503p025", "1506p022", "1506p025")
 
+TIER = """
+name = "tiny"
+seed = 7
+grid = "small"
+[selection]
+name = "lrg"
+r_min = 17.0
+r_max = 21.0
+gr_min = 0.5
+rz_min = 0.2
+[split]
+nside = 1024
+seed = 13
+fractions = { train = 0.4, val = 0.3, test = 0.3 }
+[sample]
+hosts = { train = 8, val = 2, test = 2 }
+configs_per_host = 6
+[controls]
+fraction = 0.4
+paired = 0.5
+tolerance = { psfsize_r_arcsec = 0.05, mag_r = 0.2, gr = 0.15 }
+[gates]
+small_tier = true
+"""
+
 
 def header(name: str, kind: str, band: str, side: int = SIDE) -> fits.Header:
     brick = geometry.by_name(name)

@@ -14,7 +14,7 @@ from lib.survey.synthetic.spec import EXTINCTION, SurveySpec, ebv, rng
 
 SHAPE = [(name, float) for name in ("ra", "dec", "n", "r_eff", "q", "pa")] + [("flux", float, 3)]
 OBJECT = np.dtype([("objid", np.int32), ("kind", "U10"), ("mag_r", float), ("ebv", float), *SHAPE])
-ODD_SIZE = {"ring": 3.0, "spiral": 2.8, "edge_on": 1.6, "merger": 1.9}  # arcsec at r = 18.5
+ODD_SIZE = {"ring": 3.4, "spiral": 2.8, "edge_on": 1.6, "merger": 1.9}  # arcsec at r = 18.5
 PART = np.dtype([("objid", np.int32), *SHAPE])
 
 

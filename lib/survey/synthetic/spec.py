@@ -40,7 +40,7 @@ class SurveySpec:
     group_fraction: float = 0.3  # of those, with satellites 5-20" away
     field_per_deg2: float = 42_000.0  # blue galaxies down to r = 24
     star_per_deg2: float = 4_000.0
-    ring_per_deg2: float = 25.0
+    ring_per_deg2: float = 40.0
     spiral_per_deg2: float = 60.0
     edge_on_per_deg2: float = 60.0
     merger_per_deg2: float = 40.0

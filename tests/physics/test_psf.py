@@ -1,0 +1,154 @@
+"""PSFs and convolution: flux, centroid, linearity, GalSim's numbers."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import fft
+
+from lib.imaging import convolve, noise, photometry, psf
+from lib.lensing import render
+
+PIXEL = 0.262
+
+
+def point(x, y, p, side=128, flux=1.0):
+    """A point source's image: one node through the deposit and the convolution."""
+    scene = render.Scene(x, y, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1e-3, 1.0, 0.0)
+    light, _ = render.nodes(scene, PIXEL, (side, side), 16)
+    return flux * convolve.convolve(light[0], [convolve.transfer(p, (side, side), PIXEL)])[0]
+
+
+def centroid(image):
+    y, x = np.indices(image.shape)
+    return (image * x).sum() / image.sum(), (image * y).sum() / image.sum()
+
+
+@pytest.mark.parametrize("p", [psf.Moffat(1.2, 3.5), psf.Moffat(0.9, 2.8), psf.Gaussian(1.3), psf.Moffat(1.0, 4.7, with_pixel=True)])
+def test_flux_is_kept_to_1e_4_and_the_centroid_to_002_px(p):
+    x, y = 63.3, 64.7
+    image = point(x, y, p)
+    assert image.sum() == pytest.approx(1.0, abs=1e-4)
+    core = image[44:84, 44:84]
+    cx, cy = centroid(np.where(core > 0.02 * core.max(), core, 0))
+    assert abs(cx + 44 - x) < 0.02
+    assert abs(cy + 44 - y) < 0.02
+
+
+@pytest.mark.parametrize("fwhm, beta", [(1.2, 3.5), (1.5, 2.5)])
+def test_an_effective_moffat_is_its_own_profile_at_the_pixel_centres(fwhm, beta):
+    p = psf.Moffat(fwhm, beta)
+    image = point(64.37, 63.81, p)
+    y, x = np.indices(image.shape)
+    truth = p.brightness(np.hypot(x - 64.37, y - 63.81) * PIXEL) * PIXEL**2
+    assert np.abs(image - truth)[32:96, 32:96].max() < 1e-3 * truth.max()
+
+
+@pytest.mark.parametrize("beta", [2.5, 2.8, 3.5, 4.765])
+def test_moffat_transfer_and_noise_equivalent_area_are_galsims(beta):
+    galsim = pytest.importorskip("galsim")
+    theirs, ours = galsim.Moffat(beta=beta, fwhm=1.1), psf.Moffat(1.1, beta)
+    k = np.linspace(0, 10, 40)  # 1/arcsec
+    a = np.array([theirs.kValue(v, 0.0).real for v in k])
+    b = ours.otf(0.0, k / (2 * np.pi) * PIXEL, PIXEL)
+    assert np.abs(a - b).max() < 2e-4
+    image = theirs.drawImage(nx=1601, ny=1601, scale=0.05, method="no_pixel").array / 0.05**2
+    assert ours.nea_arcsec2 == pytest.approx(1 / (image**2).sum() / 0.05**2, rel=2e-3)
+
+
+def test_psfsize_is_not_a_fwhm():
+    """The real DR9 field: psfsize 1.37/1.25/1.25 where a Moffat fit has FWHM 1.03/0.92/0.90 and beta 2.97/2.84/2.69."""
+    for size, fwhm, beta in ((1.37, 1.03, 2.97), (1.25, 0.92, 2.84), (1.25, 0.90, 2.69)):
+        assert psf.moffat_from_psfsize(size, beta).fwhm_arcsec == pytest.approx(fwhm, rel=0.05)
+        assert psf.psfsize(psf.moffat_from_psfsize(size, beta).nea_arcsec2) == pytest.approx(size, rel=1e-12)
+
+
+@given(st.floats(0.7, 2.5), st.floats(2.2, 5.0))
+def test_size_converts_there_and_back(size, beta):
+    assert psf.size(psf.moffat_from_psfsize(size, beta), PIXEL) == pytest.approx(size, rel=1e-9)
+
+
+@pytest.mark.parametrize("sides", [(31, 31), (32, 32), (31, 32), (91, 91)])
+def test_a_kernel_image_keeps_flux_and_centroid_for_odd_and_even_sides_even_when_wider_than_the_stamp(sides):
+    ky, kx = sides
+    y, x = np.indices(sides) - np.array([(ky - 1) / 2, (kx - 1) / 2])[:, None, None]
+    p = psf.Pixelised(psf.Moffat(1.1, 3.5).brightness(np.hypot(x, y) * PIXEL))
+    side, margin = convolve.grid_side(64, 16, max(sides))
+    image = point(side / 2 + 0.2, side / 2 - 0.4, p, side)
+    assert image.sum() == pytest.approx(1.0, abs=1e-4)
+    c = centroid(np.where(image > 0.02 * image.max(), image, 0))
+    assert np.allclose(c, (side / 2 + 0.2, side / 2 - 0.4), atol=0.02)
+
+
+def test_an_off_centre_delta_moves_the_image_by_exactly_its_offset():
+    centred, moved = np.zeros((9, 9)), np.zeros((9, 9))
+    centred[4, 4], moved[4 + 1, 4 + 3] = 1, 1
+    light = np.random.default_rng(0).uniform(size=(96, 96)) * (np.hypot(*np.indices((96, 96)) - 48) < 30)
+    a, b = (convolve.convolve(light, [convolve.transfer(psf.Pixelised(k), (96, 96), PIXEL)])[0] for k in (centred, moved))
+    assert np.abs(np.roll(a, (1, 3), (0, 1)) - b).max() < 1e-12 * np.abs(a).max()
+
+
+def test_a_kernel_image_acts_as_the_profile_it_was_sampled_from():
+    y, x = np.indices((63, 63)) - 31
+    moffat = psf.Moffat(1.1, 3.5)
+    kernel = psf.Pixelised(moffat.brightness(np.hypot(x, y) * PIXEL))
+    a, b = (point(64.3, 63.6, p) for p in (moffat, kernel))
+    assert np.abs(a - b).max() < 2e-3 * a.max()
+    assert psf.fwhm(kernel, PIXEL) == pytest.approx(1.1, rel=0.02)
+    assert psf.size(kernel, PIXEL) == pytest.approx(psf.size(moffat, PIXEL), rel=0.01)
+
+
+def test_nothing_wraps_around_the_edge():
+    """A source at the far end of the deposited light puts on the other edge of the stamp what the profile says, no more."""
+    side, margin = convolve.grid_side(64, 32, 0)
+    edge, p = side - margin - 1, psf.Moffat(1.4, 2.5)
+    image = point(edge, side / 2, p, side)
+    far = (side - 64) // 2
+    expected = p.brightness((edge - far) * PIXEL) * PIXEL**2
+    assert image[side // 2, far] < 6 * expected
+    assert image[side // 2, far] < 1e-5
+
+
+def test_a_circular_convolution_would_be_seen():
+    """Planted fault: the same source on a grid without margin reappears at the other side."""
+    p = psf.Moffat(1.4, 2.5)
+    light = np.zeros((64, 64))
+    light[32, 62] = 1
+    wrapped = fft.irfft2(fft.rfft2(light) * p.otf(*convolve.frequencies((64, 64)), PIXEL), s=light.shape)
+    assert wrapped[32, 0] > 100 * p.brightness(62 * PIXEL) * PIXEL**2
+
+
+def test_two_bad_kernels_are_refused():
+    for kernel, word in ((np.zeros((5, 5)), "positive sum"), (np.full((5, 5), np.nan), "finite")):
+        with pytest.raises(ValueError, match=word):
+            psf.Pixelised(kernel)
+
+
+@settings(max_examples=20)
+@given(st.integers(64, 96).filter(lambda n: n % 2 == 0), st.integers(0, 40), st.integers(0, 120))
+def test_the_grid_holds_stamp_reach_and_kernel(side, reach, kernel):
+    grid, margin = convolve.grid_side(side, reach, kernel)
+    assert grid >= side + 2 * (reach + margin) - 1
+    assert margin >= kernel // 2
+    assert (grid - side) % 2 == 0
+
+
+def test_arc_electrons_have_the_mean_and_variance_of_their_light():
+    light = np.full((400, 400), 0.01)
+    drawn = noise.poisson(light, 30_000.0, np.random.default_rng(1))
+    assert drawn.mean() == pytest.approx(0.0, abs=4 * np.sqrt(0.01 / 30_000) / 400)
+    assert drawn.var() == pytest.approx(0.01 / 30_000, rel=0.02)
+    raised = noise.raise_variance(np.array([100.0, 0.0]), np.array([0.01, 0.01]), 30_000.0)
+    assert raised[0] == pytest.approx(1 / (1 / 100 + 0.01 / 30_000))
+    assert raised[1] == 0.0
+
+
+def test_matched_filter_total_and_peak_signal_to_noise():
+    arc, invvar = np.zeros((8, 8)), np.full((8, 8), 4.0)
+    arc[2, 2], arc[3, 3] = 3.0, 4.0
+    matched, total, peak = photometry.signal_to_noise(arc, invvar)
+    assert (matched, peak) == (pytest.approx(10.0), pytest.approx(8.0))
+    assert total == pytest.approx(7.0 / np.sqrt(2 * 0.25))
+    invvar[3, 3] = 0.0
+    assert photometry.signal_to_noise(arc, invvar)[0] == pytest.approx(6.0)
+    assert np.isnan(photometry.signal_to_noise(arc, np.zeros((8, 8)))[0])
