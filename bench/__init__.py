@@ -1,0 +1,1 @@
+"""Benchmarks: each prints what it measures against a peer or a limit, and last one JSON line."""

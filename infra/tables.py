@@ -20,7 +20,9 @@ def text() -> str:
             low, high = schemas.fact(field, "low"), schemas.fact(field, "high")
             bounds = f"{low or '-inf'} to {high or 'inf'}" if low or high else ""
             null = "yes" if field.nullable else ""
-            parts.append(f"| {field.name} | {field.type} | {schemas.fact(field, 'unit')} | {null} | {bounds} | {schemas.fact(field, 'meaning')} |")
+            parts.append(
+                f"| {field.name} | {field.type} | {schemas.fact(field, 'unit')} | {null} | {bounds} | {schemas.fact(field, 'meaning')} |"
+            )
     return "\n".join(parts) + "\n"
 
 

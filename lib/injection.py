@@ -63,8 +63,7 @@ def _make(task: dict, brick: Brick, tier: Tier) -> tuple[dict, dict]:
     side = task["stamp_side_pix"]
     x0, y0, x, y = _place(task, brick, side)
     image, invvar = (
-        np.stack([brick.window(kind, b, x0, y0, side, side) for b in BANDS]).astype(np.float32)
-        for kind in ("image", "invvar")
+        np.stack([brick.window(kind, b, x0, y0, side, side) for b in BANDS]).astype(np.float32) for kind in ("image", "invvar")
     )
     bits = brick.window("maskbits", "", x0, y0, side, side) if brick.has("maskbits") else None
     bad = _bad(invvar, bits)

@@ -112,11 +112,13 @@ def produce(frame: DataFrame, make, staging: str, tables: tuple[str, ...], foote
         for writer in parts.values():
             writer.close()
         spent = time.process_time() - began
-        told = [(t, f"part-{attempt}.parquet", n, "{}", 0.0, None) for t, n in sizes.items()]
+        told: list[tuple] = [(t, f"part-{attempt}.parquet", n, "{}", 0.0, None) for t, n in sizes.items()]
         told.append((None, None, 0, json.dumps(totals), spent, error))
         yield pa.RecordBatch.from_pylist([dict(zip(MADE.names, row, strict=True)) for row in told], schema=MADE)
 
-    sums, totals, core_seconds, kept = dict.fromkeys(tables, 0), {}, 0.0, set()
+    sums: dict[str, int] = dict.fromkeys(tables, 0)
+    totals: dict[str, float] = {}
+    core_seconds, kept = 0.0, set()
     told = frame.mapInArrow(work, spark_schema(MADE)).collect()
     errors = sorted({row["error"] for row in told if row["error"]})
     if errors:

@@ -48,9 +48,7 @@ def require_space(folder: Path, need_bytes: int) -> None:
         raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
     free = shutil.disk_usage(folder).free
     if free < need_bytes:
-        raise OutputError(
-            f"{folder} has {free / 1e9:.1f} GB free, this run may need {need_bytes / 1e9:.1f} GB: free some space"
-        )
+        raise OutputError(f"{folder} has {free / 1e9:.1f} GB free, this run may need {need_bytes / 1e9:.1f} GB: free some space")
 
 
 def write_json(path: Path, value) -> None:

@@ -45,7 +45,6 @@ def tiny_tier(tmp_path_factory) -> Path:
 def tiny_dataset(spark, tiny_survey, tiny_tier, tmp_path_factory):
     """parent, manifest, stamps and metrics of the tiny tier. Do not change it: copy what you break."""
     from jobs.__main__ import main
-
     from lib.store import Dataset
 
     root = tmp_path_factory.mktemp("root")

@@ -33,7 +33,11 @@ def offences(path: Path) -> list[str]:
             found.append(f"{name} imports {target}: Spark enters lib in lib/spark.py only")
         if name.parts[0] == "lib" and top == "boto3" and str(name) != "lib/store.py":
             found.append(f"{name} imports {target}: S3 enters lib in lib/store.py only")
-        if len(name.parts) > 1 and name.parts[1] in PURE and target.startswith(("lib.survey", "lib.schemas", "lib.rows", "lib.store", "lib.tiers")):
+        if (
+            len(name.parts) > 1
+            and name.parts[1] in PURE
+            and target.startswith(("lib.survey", "lib.schemas", "lib.rows", "lib.store", "lib.tiers"))
+        ):
             found.append(f"{name} imports {target}: physics knows nothing of tables")
     return found
 

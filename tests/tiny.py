@@ -99,7 +99,9 @@ def write_sweep(path: Path, columns: dict) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     kinds = {"f": "E", "i": "J"}
     made = [
-        fits.Column(name=k, array=v, format="D" if v.dtype == "f8" else f"{v.dtype.itemsize // 4}A" if v.dtype.kind == "U" else kinds[v.dtype.kind])
+        fits.Column(
+            name=k, array=v, format="D" if v.dtype == "f8" else f"{v.dtype.itemsize // 4}A" if v.dtype.kind == "U" else kinds[v.dtype.kind]
+        )
         for k, v in ((k, np.asarray(v)) for k, v in columns.items())
     ]
     fits.HDUList([fits.PrimaryHDU(), fits.BinTableHDU.from_columns(made)]).writeto(path, overwrite=True)

@@ -44,7 +44,7 @@ def judge(args) -> tuple[str, dict]:
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
     folder = store.local(args.report) if args.report else dataset.folder / "report" / tier.name
     settings = config.plain(tier)
-    inputs = {table: runs.committed(dataset, table) for table in ("parent", "manifest", "stamps", "metrics")}
+    inputs: dict = {table: runs.committed(dataset, table) for table in ("parent", "manifest", "stamps", "metrics")}
     inputs |= {"files": store.fingerprint(p for t in inputs for p in runs.files(dataset, t))}
     inputs |= {"validation": runs.code_version("lib", "validation")}
     with runs.start(dataset, "validation", ["validation"], settings, inputs, replace=True) as run:
@@ -71,7 +71,10 @@ def judge(args) -> tuple[str, dict]:
                 run.commit({"rows": {"validation": len(made)}}, 0.0)
     report.terminal(results)
     verdict = report.verdict(results)
-    counted = {t: sum(pq.ParquetFile(p).metadata.num_rows for p in runs.files(dataset, t)) for t in ("parent", "manifest", "stamps", "metrics", "validation")}
+    counted = {
+        t: sum(pq.ParquetFile(p).metadata.num_rows for p in runs.files(dataset, t))
+        for t in ("parent", "manifest", "stamps", "metrics", "validation")
+    }
     return verdict, {"verdict": verdict, "rows": counted, "report": str(folder / "report.html")}
 
 

@@ -74,7 +74,16 @@ def bins(data: Data) -> list[dict]:
         angle = round((r["shear_phi_rad"] - r["lens_phi_rad"]) % np.pi, 1) if r["shear"] else 0.0
         theta_e = r["theta_e_arcsec"]
         disc = data.tier.draws.src_disc_theta_e * theta_e
-        key = (theta_e, round(sie.axis_ratio(r["lens_e"]), 2), r["shear"], angle, r["src_n"], r["src_reff_arcsec"], sie.axis_ratio(r["src_e"]), disc)
+        key = (
+            theta_e,
+            round(sie.axis_ratio(r["lens_e"]), 2),
+            r["shear"],
+            angle,
+            r["src_n"],
+            r["src_reff_arcsec"],
+            sie.axis_ratio(r["src_e"]),
+            disc,
+        )
         if key not in memo:
             memo[key] = magnification.mean_over_disc(*key)
         expected[k] = memo[key]

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -13,7 +14,7 @@ from validation import physics
 from validation.result import Data
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
+import matplotlib.pyplot as plt
 
 GALLERY = 24
 CLASSES = {"injected": "#d1495b", "paired_control": "#edae49", "unpaired_control": "#00798c"}
@@ -35,7 +36,7 @@ def figures(data: Data) -> list[tuple[str, str]]:
     names = ("role", "split", "ra_deg", "dec_deg", "mag_r", "mag_g", "mag_z", "psf_fwhm_used_r_arcsec", "psfdepth_r_mag",
              "theta_e_arcsec", "arc_snr", "theta_e_over_psf", "stamp_flux_fraction", "src_gr", "flux_stamp_g", "flux_stamp_r",
              "magnification", "magnification_expected", "src_reff_arcsec", "src_dmag")  # fmt: skip
-    rows = data.frame("metrics").filter("status = 'ok'").select(*names).orderBy(F.hash("task_id")).limit(20_000).toPandas()
+    rows: Any = data.frame("metrics").filter("status = 'ok'").select(*names).orderBy(F.hash("task_id")).limit(20_000).toPandas()
     arcs = rows[rows.role == "injected"]
     out = []
     if len(arcs):
@@ -48,25 +49,31 @@ def _flux(data: Data):
     found = physics.bins(data)
     figure, axes = plt.subplots(figsize=(4.6, 3.2))
     x = [b["theta_e"] for b in found]
-    axes.errorbar(x, [b["measured"] for b in found], [b["error"] for b in found], fmt="o", color=CLASSES["injected"], label="measured, standard error")
+    axes.errorbar(
+        x, [b["measured"] for b in found], [b["error"] for b in found], fmt="o", color=CLASSES["injected"], label="measured, standard error"
+    )
     axes.plot(x, [b["expected"] for b in found], "k_", ms=16, mew=2, label="expected for these lenses (area theorem)")
     axes.axhline(4.0 / data.tier.draws.src_disc_theta_e, color="0.5", lw=1, ls="--", label="point source behind a sphere")
     axes.set(xlabel="Einstein radius (arcsec)", ylabel="mean lensed / unlensed flux", ylim=(0, None))
     axes.legend(fontsize=7.5)
-    return "Flux against Einstein radius: the mean gain follows the analytic value; it is set by the source's place, not by theta_e.", _uri(figure)
+    return "Flux against Einstein radius: the mean gain follows the analytic value; it is set by the source's place, not by theta_e.", _uri(
+        figure
+    )
 
 
 def _ratio(arcs):
     figure, axes = plt.subplots(figsize=(4.6, 3.2))
     off = 1e6 * (arcs.magnification / arcs.magnification_expected - 1.0)
     axes.plot(arcs.magnification, off, ".", color=CLASSES["injected"], ms=4)
-    axes.set(xscale="log", xlabel="magnification (rendered)", ylabel="rendered / independent - 1  (1e-6)")
+    axes.set(xlabel="magnification (rendered)", ylabel="rendered / independent - 1  (1e-6)")
     return "Magnification of every arc against the second method (rays from the lens centre).", _uri(figure)
 
 
 def _snr(arcs):
     figure, axes = plt.subplots(figsize=(4.6, 3.2))
-    points = axes.scatter(arcs.theta_e_arcsec * (1 + 0.02 * np.sin(np.arange(len(arcs)))), arcs.arc_snr, c=arcs.mag_r + arcs.src_dmag, s=9, cmap="viridis_r")
+    points = axes.scatter(
+        arcs.theta_e_arcsec * (1 + 0.02 * np.sin(np.arange(len(arcs)))), arcs.arc_snr, c=arcs.mag_r + arcs.src_dmag, s=9, cmap="viridis_r"
+    )
     figure.colorbar(points, label="source r (mag)")
     axes.axhline(5, color="0.5", lw=1, ls="--")
     axes.set(yscale="log", xlabel="Einstein radius (arcsec)", ylabel="arc S/N, matched filter, r")
@@ -84,7 +91,13 @@ def _resolved(arcs):
 
 def _overlay(rows):
     rows = rows.assign(gr=rows.mag_g - rows.mag_r, rz=rows.mag_r - rows.mag_z)
-    variables = {"mag_r": "host r (mag)", "gr": "host g - r", "rz": "host r - z", "psf_fwhm_used_r_arcsec": "PSF FWHM r (arcsec)", "psfdepth_r_mag": "depth r (mag)"}
+    variables = {
+        "mag_r": "host r (mag)",
+        "gr": "host g - r",
+        "rz": "host r - z",
+        "psf_fwhm_used_r_arcsec": "PSF FWHM r (arcsec)",
+        "psfdepth_r_mag": "depth r (mag)",
+    }
     figure, axes = plt.subplots(1, len(variables), figsize=(14, 2.6))
     for ax, (name, label) in zip(axes, variables.items(), strict=True):
         values = rows[name].dropna()
@@ -105,6 +118,8 @@ def _sky(rows):
         mine = rows[rows.split == split]
         axes.plot(mine.ra_deg, mine.dec_deg, ".", color=colour, ms=4, label=f"{split} ({len(mine)})")
     axes.invert_xaxis()
+    axes.ticklabel_format(useOffset=False)
+    axes.tick_params(axis="x", rotation=30)
     axes.set(xlabel="RA (deg)", ylabel="Dec (deg)")
     axes.legend(fontsize=7.5, loc="upper left", bbox_to_anchor=(1, 1))
     return "Splits on the sky.", _uri(figure)
@@ -120,8 +135,22 @@ def galleries(data: Data) -> list[tuple[str, list[dict]]]:
     out = []
     for title, rows in (("Injections: stamp, and the arc alone", arcs), ("Brightest arcs", bright), ("Faintest arcs", faint)):
         cubes = _cubes(data, [r["task_id"] for r in rows])
-        out.append((title, [_card([cubes[r["task_id"]]["stamp"], cubes[r["task_id"]]["arc"]], f"θ_E {r['theta_e_arcsec']:.2f}″, S/N {r['arc_snr']:.0f}, r {r['mag_r']:.1f}+{r['src_dmag']:.1f}") for r in rows]))
-    for role, title in (("paired_control", "Paired controls: the injection, and the same galaxy without"), ("unpaired_control", "Unpaired controls: the injection, and its match")):
+        out.append(
+            (
+                title,
+                [
+                    _card(
+                        [cubes[r["task_id"]]["stamp"], cubes[r["task_id"]]["arc"]],
+                        f"θ_E {r['theta_e_arcsec']:.2f}″, S/N {r['arc_snr']:.0f}, r {r['mag_r']:.1f}+{r['src_dmag']:.1f}",
+                    )
+                    for r in rows
+                ],
+            )
+        )
+    for role, title in (
+        ("paired_control", "Paired controls: the injection, and the same galaxy without"),
+        ("unpaired_control", "Unpaired controls: the injection, and its match"),
+    ):
         rows = metrics.filter(F.col("role") == role).orderBy("task_id").limit(GALLERY // 2).collect()
         cubes = _cubes(data, [i for r in rows for i in (r["task_id"], r["pair_id"])])
         cards = [_card([cubes[r["pair_id"]]["stamp"], cubes[r["task_id"]]["stamp"]], f"r {r['mag_r']:.1f}" + (f", rung {r['match_rung']}" if r["match_rung"] else ""))
@@ -131,7 +160,12 @@ def galleries(data: Data) -> list[tuple[str, list[dict]]]:
 
 
 def _cubes(data: Data, ids: list[str]) -> dict[str, dict]:
-    rows = data.frame("stamps").filter(F.col("task_id").isin(ids) & (F.col("status") == "ok")).select("task_id", "stamp_side_pix", "stamp", "arc").collect()
+    rows = (
+        data.frame("stamps")
+        .filter(F.col("task_id").isin(ids) & (F.col("status") == "ok"))
+        .select("task_id", "stamp_side_pix", "stamp", "arc")
+        .collect()
+    )
     shape = {r["task_id"]: (len(BANDS), r["stamp_side_pix"], r["stamp_side_pix"]) for r in rows}
     return {r["task_id"]: {k: np.frombuffer(r[k], np.float32).reshape(shape[r["task_id"]]) for k in ("stamp", "arc")} for r in rows}
 

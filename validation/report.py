@@ -61,8 +61,8 @@ def terminal(results: list[Result]) -> None:
     from rich.table import Table
 
     table = Table(title=None, box=None, pad_edge=False)
-    for name, justify in (("gate", "left"), ("outcome", "left"), ("measured", "right"), ("limit", "right"), ("n", "right"), ("", "left")):
-        table.add_column(name, justify=justify, overflow="fold")
+    for name in ("gate", "outcome", "measured", "limit", "n", ""):
+        table.add_column(name, justify="right" if name in ("measured", "limit", "n") else "left", overflow="fold")
     style = {"pass": "green", FAIL: "bold red", ERROR: "bold red", NOT_APPLICABLE: "yellow"}
     for r in results:
         numbers = ["-" if v is None else f"{v:.4g}" for v in (r.measured, r.threshold)]

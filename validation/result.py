@@ -60,6 +60,7 @@ class Data:
     dataset: Dataset
     tier: Tier
     facts: dict[str, dict] = field(default_factory=dict)
+    broken: dict[str, Exception] = field(default_factory=dict)  # gates whose aggregates could not be computed
 
     def frame(self, table: str) -> DataFrame:
         return spark.read(self.session, self.dataset, table)
@@ -92,8 +93,8 @@ class Gate:
 
     def run(self, data: Data) -> Result:
         try:
-            if self.name in data.facts and isinstance(data.facts[self.name], Exception):
-                raise data.facts[self.name]
+            if self.name in data.broken:
+                raise data.broken[self.name]
             result = self.judge(data, data.facts.get(self.name, {}))
         except Exception as error:  # a check that cannot be computed has not been passed
             text = str(error).splitlines()[0] if str(error) else repr(error)
@@ -111,15 +112,15 @@ def gate(name: str, table: str, about: str, *, aggregates=None, severity: str = 
 def compute_facts(data: Data, gates: list[Gate]) -> None:
     """All aggregates of all gates: one pass over each table."""
     for table in schemas.TABLES:
-        mine = [g for g in gates if g.table == table and g.aggregates]
-        wanted = {(g.name, key): column for g in mine for key, column in g.aggregates(data.tier).items()}
+        mine = [g for g in gates if g.table == table]
+        wanted = {(g.name, key): column for g in mine if g.aggregates for key, column in g.aggregates(data.tier).items()}
         if not wanted:
             continue
         try:
             columns = [column.alias(f"a{k}") for k, column in enumerate(wanted.values())]
             row = data.frame(table).agg(*columns).collect()[0]
         except Exception as error:
-            data.facts |= dict.fromkeys((g.name for g in mine), error)
+            data.broken |= dict.fromkeys({name for name, _ in wanted}, error)
             continue
         for k, (name, key) in enumerate(wanted):
             data.facts.setdefault(name, {})[key] = row[k]

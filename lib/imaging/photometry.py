@@ -24,7 +24,7 @@ def depth_mag(depth_ivar):
     """5-sigma AB depth of a catalogue's depth column, which is an inverse variance in 1/nanomaggy**2.
 
     >>> round(float(depth_mag(553.2518)), 3)
-    24.18
+    24.181
     """
     d = np.asarray(depth_ivar, float)
     return ZERO_POINT - 2.5 * np.log10(5.0 / np.sqrt(np.where(d > 0, d, np.nan)))

@@ -6,22 +6,22 @@ import io
 import numpy as np
 from matplotlib.image import imsave
 
-# Bands weigh by their noise and zero points so that a galaxy of typical colour looks white-yellow.
-WEIGHTS = {"g": 2.2, "r": 1.0, "z": 0.6}
+# The Legacy Surveys' viewer: weights that make a galaxy of typical colour white-yellow, a pedestal, and the softening.
+WEIGHTS = {"g": 6.0, "r": 3.4, "z": 2.2}
+PEDESTAL, SOFTENING = 0.03, 20.0
 
 
-def rgb(grz, stretch=0.03, soft=8.0):
+def rgb(grz):
     """(ny, nx, 3) uint8 from planes in g, r, z (nanomaggy a pixel): z red, r green, g blue.
 
-    The arcsinh scaling of Lupton et al. (2004, PASP 116, 133): colour is kept where it is bright.  Row 0 is at the bottom
-    of the survey's image, and comes out last, as a picture's is.
+    The arcsinh scaling of Lupton et al. (2004, PASP 116, 133): brightness is compressed, colour kept.  North is up:
+    row 0 of the survey's image is the picture's last.
     """
-    planes = np.nan_to_num(np.stack([w * np.asarray(p, float) for w, p in zip(WEIGHTS.values(), grz, strict=True)]))
-    mean = np.clip(planes.mean(axis=0), 1e-9, None)
-    scale = np.arcsinh(soft * mean / stretch) / (np.arcsinh(soft * 12.0) * mean)
-    colour = np.clip(planes * scale + 0.04, 0.0, None)
-    colour /= np.maximum(colour.max(axis=0), 1.0)
-    return (255 * np.moveaxis(colour[::-1], 0, -1)[::-1]).astype(np.uint8)
+    planes = np.stack([w * np.asarray(p, float) + PEDESTAL for w, p in zip(WEIGHTS.values(), grz, strict=True)])
+    planes = np.clip(np.nan_to_num(planes), 0.0, None)
+    mean = np.maximum(planes.mean(axis=0), 1e-6)
+    colour = planes * np.arcsinh(SOFTENING * mean) / (np.sqrt(SOFTENING) * mean)
+    return (255 * np.clip(np.moveaxis(colour[::-1], 0, -1)[::-1], 0.0, 1.0)).astype(np.uint8)
 
 
 def png_uri(image) -> str:

@@ -131,7 +131,7 @@ def moffat_from_psfsize(psfsize_arcsec: float, beta: float) -> Moffat:
     """The Moffat whose noise-equivalent area is the map's: psfsize is not a FWHM, its core is 1/1.35 narrower.
 
     >>> round(1.37 / moffat_from_psfsize(1.37, 2.8).fwhm_arcsec, 3)
-    1.323
+    1.324
     """
     unit = psfsize(Moffat(1.0, beta).nea_arcsec2)
     return Moffat(float(psfsize_arcsec / unit), beta)

@@ -114,7 +114,7 @@ def of_source(theta_e, q, phi, g1, g2, src_x, src_y, n, r_eff, src_q, src_phi):
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _folds(theta_e, q, phi_lens, g1, g2, sx, sy, angles):
+def _folds(theta_e, q, phi_lens, g1, g2, sx, sy, angles=2880):
     """Images of a point source: sign changes of the line's moment about it, on the positive half of the ray."""
     count = 0
     before, at_before = 0.0, 0.0
@@ -133,7 +133,7 @@ def images(theta_e, q, phi, g1, g2, src_x, src_y):
     """Number of images of a point source (the demagnified central one of a real galaxy does not exist in an SIE)."""
     given = (theta_e, q, phi, g1, g2, src_x, src_y)
     columns = np.broadcast_arrays(*(np.atleast_1d(np.asarray(c, float)) for c in given))
-    return np.array([_folds(*row, 2880) for row in zip(*columns, strict=True)], dtype=np.int32)
+    return np.array([_folds(*row) for row in zip(*columns, strict=True)], dtype=np.int32)
 
 
 def mean_over_disc(theta_e, q, shear, shear_angle, n, r_eff, src_q, disc, angles=96, radii=160):

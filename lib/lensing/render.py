@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numba
 import numpy as np
+from numpy.typing import ArrayLike
 
 from lib.lensing import sersic, shear, sie
 
@@ -41,29 +42,29 @@ class Scene:
     from there.  ``theta_e_arcsec = 0`` and ``shear = 0`` is an unlensed source.
     """
 
-    x_pix: np.ndarray
-    y_pix: np.ndarray
-    theta_e_arcsec: np.ndarray
-    lens_q: np.ndarray
-    lens_phi_rad: np.ndarray
-    shear: np.ndarray
-    shear_phi_rad: np.ndarray
-    src_x_arcsec: np.ndarray
-    src_y_arcsec: np.ndarray
-    src_n: np.ndarray
-    src_reff_arcsec: np.ndarray
-    src_q: np.ndarray
-    src_phi_rad: np.ndarray
+    x_pix: ArrayLike
+    y_pix: ArrayLike
+    theta_e_arcsec: ArrayLike
+    lens_q: ArrayLike
+    lens_phi_rad: ArrayLike
+    shear: ArrayLike
+    shear_phi_rad: ArrayLike
+    src_x_arcsec: ArrayLike
+    src_y_arcsec: ArrayLike
+    src_n: ArrayLike
+    src_reff_arcsec: ArrayLike
+    src_q: ArrayLike
+    src_phi_rad: ArrayLike
 
     def parameters(self) -> np.ndarray:
         """(tasks, 19) float64: what ``_integrate`` reads, derived constants included."""
-        g1, g2 = shear.components(np.asarray(self.shear, float), self.shear_phi_rad)
+        g1, g2 = shear.components(np.asarray(self.shear, float), np.asarray(self.shear_phi_rad, float))
         n, r_eff = np.asarray(self.src_n, float), np.asarray(self.src_reff_arcsec, float)
         columns = [
             self.x_pix, self.y_pix, self.theta_e_arcsec, self.lens_q,
-            np.cos(self.lens_phi_rad), np.sin(self.lens_phi_rad), g1, g2, self.shear,
+            np.cos(np.asarray(self.lens_phi_rad, float)), np.sin(np.asarray(self.lens_phi_rad, float)), g1, g2, self.shear,
             self.src_x_arcsec, self.src_y_arcsec, n, r_eff, self.src_q,
-            np.cos(self.src_phi_rad), np.sin(self.src_phi_rad),
+            np.cos(np.asarray(self.src_phi_rad, float)), np.sin(np.asarray(self.src_phi_rad, float)),
             sersic.b_n(n), sersic.central_brightness(n, r_eff), 1.0 / (2.0 * n),
         ]  # fmt: skip
         return np.stack(np.broadcast_arrays(*[np.asarray(c, float) for c in columns]), axis=-1)

@@ -33,9 +33,7 @@ def deflect(u, v, theta_e, q):
     return au, av
 
 
-@numba.guvectorize(
-    ["void(f8, f8, f8, f8, f8, f8[:], f8[:])"], "(),(),(),(),()->(),()", cache=True
-)
+@numba.guvectorize(["void(f8, f8, f8, f8, f8, f8[:], f8[:])"], "(),(),(),(),()->(),()", cache=True)
 def _deflections(x, y, theta_e, q, phi, ax, ay):
     c, s = math.cos(phi), math.sin(phi)
     au, av = deflect(c * x + s * y, c * y - s * x, theta_e, q)

@@ -117,7 +117,7 @@ def by_name(name: str) -> BrickGeometry:
 
 def neighbours(brick: BrickGeometry, reach_deg: float = 0.02) -> list[BrickGeometry]:
     """The other bricks with area within ``reach_deg`` of this one's unique area, by id."""
-    found = set()
+    found: set[tuple[int, int]] = set()
     for row in range(brick.row - 1, brick.row + 2):
         if not 0 <= row < ROWS:
             continue

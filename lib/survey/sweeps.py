@@ -1,5 +1,6 @@
 """Sweep and tractor catalogues (DR8, DR9, DR10 columns) as PARENT columns, cut by a named selection."""
 
+from collections.abc import Set
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,7 @@ def _shape(c: dict[str, np.ndarray]):
     return tuple(dev * c[f"SHAPEDEV_{k}"] + (1.0 - dev) * c[f"SHAPEEXP_{k}"] for k in ("R", "E1", "E2"))
 
 
-def select(c: dict[str, np.ndarray], cuts: Selection, absent: set[str] = frozenset()) -> tuple[np.ndarray, dict[str, int]]:
+def select(c: dict[str, np.ndarray], cuts: Selection, absent: Set[str] = frozenset()) -> tuple[np.ndarray, dict[str, int]]:
     """Which rows pass, and how many are left after each cut, in their order; a cut on an absent column is left out."""
     with np.errstate(divide="ignore", invalid="ignore"):
         mags = {b: photometry.mag(c[f"FLUX_{b.upper()}"] / c[f"MW_TRANSMISSION_{b.upper()}"]) for b in BANDS}
@@ -114,7 +115,7 @@ def select(c: dict[str, np.ndarray], cuts: Selection, absent: set[str] = frozens
     }
     keep, counts = everything, {"rows": len(gr)}
     for name, (columns, passed) in steps.items():
-        if absent.intersection(columns):
+        if absent & set(columns):
             name += f" (not applied: no {', '.join(columns)})"
         else:
             keep = keep & passed

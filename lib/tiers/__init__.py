@@ -54,9 +54,7 @@ class Grid:
     shear: tuple[float, ...]
 
     def configs(self) -> list[tuple[float, ...]]:
-        return list(
-            itertools.product(self.theta_e_arcsec, self.src_dmag, self.src_reff_arcsec, self.src_e, self.shear)
-        )
+        return list(itertools.product(self.theta_e_arcsec, self.src_dmag, self.src_reff_arcsec, self.src_e, self.shear))
 
 
 @dataclass(frozen=True)

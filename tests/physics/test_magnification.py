@@ -22,7 +22,7 @@ def test_mean_over_the_disc_is_the_tabulated_one(r_eff, values):
 
 def test_mean_over_the_disc_is_the_mean_of_drawn_sources():
     rng = np.random.default_rng(3)
-    count, disc = 3000, 0.8
+    count, disc = 1000, 0.8
     b, a = disc * np.sqrt(rng.uniform(0, 1, count)), rng.uniform(0, 2 * np.pi, count)
     drawn = magnification.of_source(1.0, 0.7, 0.0, 0.03, 0.0, b * np.cos(a), b * np.sin(a), 1.0, 0.2, 0.6, rng.uniform(0, np.pi, count))
     expected = magnification.mean_over_disc(1.0, 0.7, 0.03, 0.0, 1.0, 0.2, 0.6, disc)

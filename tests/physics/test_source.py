@@ -31,9 +31,12 @@ def test_brightness_is_lenstronomys(n):
     from lenstronomy.Util.param_util import phi_q2_ellipticity
 
     r_eff, q, phi = 0.4, 0.6, 0.9
+    theirs_b = 1.9992 * n - 0.3271  # their approximation; at another radius the same profile
     e1, e2 = phi_q2_ellipticity(phi, q)
     x, y = np.random.default_rng(2).uniform(-1, 1, (2, 200))
-    theirs = SersicElliptic(sersic_major_axis=False).function(x, y, amp=1.0, R_sersic=r_eff, n_sersic=n, e1=e1, e2=e2)
+    theirs = SersicElliptic(sersic_major_axis=False).function(
+        x, y, amp=1.0, R_sersic=r_eff * (theirs_b / sersic.b_n(n)) ** n, n_sersic=n, e1=e1, e2=e2
+    )
     ours = sersic.brightness(x, y, n, r_eff, q, phi)
     ratio = ours / theirs
-    assert np.ptp(ratio) / ratio.mean() < 2e-3  # they approximate b_n; the shape is what is compared
+    assert np.ptp(ratio) / ratio.mean() < 1e-3  # they soften the centre a little

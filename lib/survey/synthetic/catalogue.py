@@ -90,7 +90,7 @@ def _shapes(random, objects, types) -> dict:
 
 def _fluxes(random, objects, samples: dict[str, dict], gain: float) -> dict:
     """FLUX and FLUX_IVAR of each band: 0 where there is no coverage."""
-    columns = {"FLUX_I": 0.0, "FLUX_IVAR_I": 0.0}
+    columns: dict = {"FLUX_I": 0.0, "FLUX_IVAR_I": 0.0}
     for i, band in enumerate(BANDS):
         s, truth = samples[band], objects["flux"][:, i]
         empty = extended_depth(s["DEPTH_NEARBY"], s["PSFSIZE"], objects["r_eff"])
@@ -139,7 +139,7 @@ def rows(spec: SurveySpec, brick: BrickGeometry, objects, samples: dict[str, dic
     columns |= {f"WISEMASK_W{i}": (columns["MASKBITS"] >> (7 + i)) & 1 for i in (1, 2)}
     columns["REF_CAT"] = np.where((objects["kind"] == "star") & (mag < 19.0), b"G3", b"  ")
     table = np.zeros(len(objects), SWEEP)
-    for key in SWEEP.names:
+    for key in SWEEP.names or ():
         table[key] = columns[key]
     seen = np.any([samples[band]["NOBS"] + samples[band]["ALLMASK"] > 0 for band in BANDS], axis=0)
     return table[(mag < spec.catalogue_limit_mag) & seen]

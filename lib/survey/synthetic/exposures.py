@@ -132,9 +132,7 @@ def _resample_add(noise, invvar, nexp, white, good, weight, first_y, weights_y, 
 def coadd(spec: SurveySpec, brick: BrickGeometry, field: PsfField, band: str, saturated=None) -> Coadd:
     """The invvar-weighted mean of all exposures; ``saturated`` (ny, nx) bool px are lost in each of them."""
     shape = (SIDE_PIX, SIDE_PIX)
-    total = Coadd(
-        np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.int16), np.zeros(shape, bool)
-    )
+    total = Coadd(np.zeros(shape, np.float32), np.zeros(shape, np.float32), np.zeros(shape, np.int16), np.zeros(shape, bool))
     random = rng(spec, brick.name, f"noise/{band}")
     native = SIDE_PIX + 8
     for exposure in exposures(spec, brick, field, band):

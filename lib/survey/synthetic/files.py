@@ -62,14 +62,14 @@ def header(brick: BrickGeometry, kind: str, band: str | None) -> fits.Header:
     cards += [(f"CRPIX{i + 1}", float(plane.crpix[i]), "Reference x, y") for i in (0, 1)]
     cards += [(f"CD{i + 1}_{j + 1}", float(plane.cd[i, j]), "CD matrix") for i in (0, 1) for j in (0, 1)]
     cards += [
-        ("EQUINOX", 2000.0),
+        ("EQUINOX", 2000.0, "Equinox of the coordinates"),
         ("IMTYPE", kind, "LegacySurvey image type"),
         ("PRODTYPE", PRODUCTS.get(kind, kind), "NOAO image type"),
     ]
     if kind == "image":
-        cards += [("MAGZERO", 22.5, "Magnitude zeropoint")]
+        cards.append(("MAGZERO", 22.5, "Magnitude zeropoint"))
     if kind in UNITS:
-        cards += [("BUNIT", UNITS[kind])]
+        cards.append(("BUNIT", UNITS[kind], "Unit of the pixels"))
     return fits.Header(cards)
 
 
@@ -79,18 +79,18 @@ def _dither(brick: str, kind: str, band: str | None) -> int:
 
 def without_clock(data: bytes) -> bytes:
     """The bytes of a compressed FITS image with the time of writing, which gzip notes in each tile, set to 0."""
-    data = bytearray(data)
+    stamped = bytearray(data)
     with fits.open(BytesIO(data), disable_image_compression=True) as hdus:
         header, start = hdus[1].header, hdus[1].fileinfo()["datLoc"]
         records = np.asarray(hdus[1].data)
         gzipped = "COMPRESSED_DATA" if header["ZCMPTYPE"].startswith("GZIP") else "GZIP_COMPRESSED_DATA"
-        tiles = records[gzipped].reshape(-1, 2).astype(np.int64) if gzipped in records.dtype.names else ()
+        tiles = records[gzipped].reshape(-1, 2).astype(np.int64) if gzipped in (records.dtype.names or ()) else ()
         heap = start + header.get("THEAP", header["NAXIS1"] * header["NAXIS2"])
     for size, offset in tiles:
         if size:
             at = heap + int(offset)
-            data[at + 4 : at + 8] = bytes(4)
-    return bytes(data)
+            stamped[at + 4 : at + 8] = bytes(4)
+    return bytes(stamped)
 
 
 def _write(path: Path, hdu: fits.CompImageHDU) -> None:
@@ -119,7 +119,5 @@ def write_psf(folder: Path, brick: BrickGeometry, band: str, field: optics.PsfFi
     middle = optics.SIDE_PIX / 2 - 0.5
     kernel = field.brightness(PIXEL_ARCSEC * np.hypot(side, side[:, None]), field.mixing(middle, middle))
     kernel = psf.Pixelised(kernel).kernel.astype(np.float32)
-    hdu = fits.CompImageHDU(
-        kernel, header(brick, "copsf", band), tile_shape=(63, 63), compression_type="GZIP_1", quantize_level=0.0
-    )
+    hdu = fits.CompImageHDU(kernel, header(brick, "copsf", band), tile_shape=(63, 63), compression_type="GZIP_1", quantize_level=0.0)
     _write(folder / file_name(brick.name, "copsf", band), hdu)

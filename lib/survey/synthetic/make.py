@@ -25,7 +25,8 @@ def _write_brick(spec: SurveySpec, brick: geometry.BrickGeometry, folder: Path, 
     own = sky.of_brick(spec, brick.name).objects
     x, y = optics.wcs(brick).all_world2pix(own["ra"], own["dec"], 0)
     primary = defects.primary(brick)
-    samples, lost, saturated, measured = {}, {}, {}, {}
+    samples, lost, saturated = {}, {}, {}
+    measured: dict[str, float] = {}
     for band in coadds.bands(spec, brick, objects, parts):
         files.write_band(folder, brick, band)
         if spec.coadd_psf:
@@ -37,7 +38,7 @@ def _write_brick(spec: SurveySpec, brick: geometry.BrickGeometry, folder: Path, 
     files.write_image(folder, brick, "maskbits", None, bits)
     rows = catalogue.rows(spec, brick, own, samples, bits)
     conditions = tables.conditions_row(spec, brick, len(rows), measured)
-    truth = own.astype([(n, "S10" if n == "kind" else own.dtype[n]) for n in own.dtype.names])
+    truth = own.astype([(n, "S10" if n == "kind" else own.dtype[n]) for n in own.dtype.names or ()])
     tables.write(Path(out_dir) / "truth" / brick.name[:3] / f"truth-{brick.name}.fits", truth)
     tables.write(tables.tractor_path(out_dir, brick.name), rows, conditions)
 

@@ -143,8 +143,7 @@ def draw(fields: dict[str, PsfField], objects, parts) -> dict[str, np.ndarray]:
         t = mixing_map(field)
         spectrum = fft.rfft2(canvas[i])
         image, wide = (
-            fft.irfft2(spectrum * convolve.transfer(p, canvas[i].shape, PIXEL_ARCSEC), s=canvas[i].shape)[inner]
-            for p in (field.a, field.b)
+            fft.irfft2(spectrum * convolve.transfer(p, canvas[i].shape, PIXEL_ARCSEC), s=canvas[i].shape)[inner] for p in (field.a, field.b)
         )
         images[band] = (image + t * (wide - image)).astype(np.float32)
         flux = np.ascontiguousarray(table["flux"][star, i])

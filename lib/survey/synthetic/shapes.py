@@ -12,7 +12,7 @@ RED, OLD, BLUE = (0.55, 0.8, 1.0), (0.8, 0.95, 1.0), (1.5, 1.0, 0.65)  # of g, r
 
 def _parts(east, north, n, r_eff, q, pa, weight, colour) -> np.ndarray:
     parts = np.empty(np.size(east), PART)
-    for name, value in zip(PART.names, (east, north, n, r_eff, q, pa), strict=False):
+    for name, value in zip(PART.names or (), (east, north, n, r_eff, q, pa), strict=False):
         parts[name] = value
     parts["share"] = np.reshape(weight, (-1, 1)) * np.asarray(colour)
     return parts

@@ -119,7 +119,7 @@ def _parts(random, objects) -> np.ndarray:
     """The profiles of all galaxies; those of one part are their own."""
     plain = objects[(objects["kind"] != "star") & ~np.isin(objects["kind"], list(shapes.DRAW))]
     found = [np.zeros(len(plain), PART)]
-    for name in PART.names:
+    for name in PART.names or ():
         found[0][name] = plain[name]
     for row in objects[np.isin(objects["kind"], list(shapes.DRAW))]:
         drawn = shapes.DRAW[row["kind"]](random, row["r_eff"], row["q"], row["pa"])

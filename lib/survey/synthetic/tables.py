@@ -81,7 +81,7 @@ def _cell(ra, dec):
 
 def _cells_of(brick: BrickGeometry) -> set[tuple[int, int]]:
     edges = (brick.ra1, np.nextafter(brick.ra2, 0.0)), (brick.dec1, np.nextafter(brick.dec2, -90.0))
-    return {tuple(int(v) for v in _cell(ra, dec)) for ra in edges[0] for dec in edges[1]}
+    return {(int(c[0]), int(c[1])) for c in (_cell(ra, dec) for ra in edges[0] for dec in edges[1])}
 
 
 def write_sweeps(spec: SurveySpec, out_dir: Path) -> None:

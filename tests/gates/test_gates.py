@@ -1,0 +1,448 @@
+"""Every gate is seen failing: for each a small planted fault, and the fault in its message."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from lib import injection, runs, tiers
+from lib.imaging import photometry
+from lib.lensing import magnification
+from lib.schemas import BANDS, SPLITS
+from lib.store import Dataset
+from validation.__main__ import GATES, main, validate
+from validation.physics import lens_and_source
+from validation.result import Data, compute_facts
+from validation.stamps import _psf
+
+BY_NAME = {g.name: g for g in GATES}
+SIDE = 64
+
+
+@dataclass
+class Broken:
+    """A copy of the tiny data set, to be broken."""
+
+    dataset: Dataset
+    patch: pytest.MonkeyPatch
+
+    def rows(self, table: str, change: Callable[[pa.Table], pa.Table]) -> None:
+        """Rewrite a table: ``change`` takes and returns all its rows; schema and footer are kept."""
+        paths = runs.files(self.dataset, table)
+        footer = pq.read_schema(paths[0]).metadata
+        changed = change(pa.concat_tables(pq.ParquetFile(p).read() for p in paths))
+        for path in paths:
+            Path(path).unlink()
+        pq.write_table(changed.replace_schema_metadata(footer), paths[0])
+
+    def column(self, table: str, name: str, values: Callable[[dict], object]) -> None:
+        """Rewrite a column: ``values`` takes a row and returns what it holds from now on."""
+        self.rows(table, lambda rows: put(rows, name, [values(row) for row in rows.to_pylist()]))
+
+
+def put(rows: pa.Table, name: str, values) -> pa.Table:
+    field = rows.schema.field(name)
+    return rows.set_column(rows.schema.names.index(name), field, pa.array(values, field.type))
+
+
+def arc(row: dict) -> bool:
+    return row["status"] == "ok" and row["role"] == "injected"
+
+
+def first(chosen: Callable[[dict], bool], then, otherwise: Callable[[dict], object]):
+    """Values for ``Broken.column``: ``then`` in the first row that is chosen, elsewhere what was there."""
+    done: list[bool] = []
+
+    def value(row):
+        if not done and chosen(row):
+            done.append(True)
+            return then
+        return otherwise(row)
+
+    return value
+
+
+@dataclass(frozen=True)
+class Fault:
+    gate: str
+    sentence: str
+    says: str  # a pattern of the gate's message
+    plant: Callable[[Broken], None]
+    measured: Callable[[float], bool]
+
+
+FAULTS: list[Fault] = []
+
+
+def fault(gate: str, sentence: str, says: str, measured: Callable[[float], bool] = lambda value: True):
+    def register(plant):
+        FAULTS.append(Fault(gate, sentence, says, plant, measured))
+        return plant
+
+    return register
+
+
+@fault("manifest_counts", "rows are removed", r"train/injected: \d+ rows, config asks for 48", lambda n: n == 115)
+def _(broken):
+    broken.rows("manifest", lambda rows: rows.sort_by([("split", "descending"), ("role", "ascending")]).filter(
+        pa.array([not (s == "train" and r == "injected" and k % 10 == 0) for k, (s, r) in enumerate(
+            zip(*(rows.sort_by([("split", "descending"), ("role", "ascending")])[c].to_pylist() for c in ("split", "role")), strict=True))])))  # fmt: skip
+
+
+@fault("manifest_counts", "a selection is crossed twice", r"val/injected: 24 rows, config asks for 12", lambda n: n == 240)
+def _(broken):
+    broken.rows("manifest", lambda rows: pa.concat_tables([rows, rows]))
+
+
+@fault("manifest_unique", "two overlapping selections are joined", r"^\d+ keys .* more than once", lambda n: n > 0)
+def _(broken):
+    broken.rows("manifest", lambda rows: pa.concat_tables([rows, rows.filter(pc.equal(rows["split"], "val"))]))
+
+
+@fault("manifest_unique", "a task is there again under another id", r"^1 keys \(galaxy, config, replicate, role\)", lambda n: n == 1)
+def _(broken):
+    broken.rows("manifest", lambda rows: pa.concat_tables([rows, put(rows.slice(0, 1), "task_id", ["another"])]))
+
+
+@fault("manifest_unique", "two tasks have one id", r"^1 keys .* or ids", lambda n: n == 1)
+def _(broken):
+    broken.rows("manifest", lambda rows: put(rows, "task_id", [rows["task_id"][1].as_py(), *rows["task_id"].to_pylist()[1:]]))
+
+
+@fault("split_by_cell", "the split is drawn by task", r"^[1-9]\d* cells or galaxies have rows in two splits", lambda n: n > 5)
+def _(broken):
+    broken.column("manifest", "split", lambda row: SPLITS[int(row["task_id"][:8], 16) % 3])
+
+
+@fault("control_fraction", "the controls are dropped", r"off by 0.4000", lambda off: off == pytest.approx(0.4))
+def _(broken):
+    broken.rows("manifest", lambda rows: rows.filter(pc.equal(rows["role"], "injected")))
+
+
+@fault("control_fraction", "controls have lost their injections", r"; 48 controls have no injection as partner", lambda off: off <= 0.01)
+def _(broken):
+    broken.column("manifest", "pair_id", lambda row: "nobody" if row["role"] != "injected" else row["pair_id"])
+
+
+@fault("grid_values", "one theta_e is missing", r"theta_e_arcsec=1.0 is missing")
+def _(broken):
+    broken.column("manifest", "theta_e_arcsec", lambda row: 0.6 if row["theta_e_arcsec"] == 1.0 else row["theta_e_arcsec"])
+
+
+@fault("grid_values", "a value is not of the grid", r"src_e=0.7\d* is not in the grid")
+def _(broken):
+    broken.column("manifest", "src_e", first(lambda row: row["role"] == "injected", 0.7, lambda row: row["src_e"]))
+
+
+@fault("grid_values", "one value is nearly always taken", r"shear=0.* rows, .* expected", lambda sigma: sigma > 5)
+def _(broken):
+    broken.column("manifest", "shear", first(lambda row: row["shear"] > 0, 0.03, lambda row: 0.0))
+
+
+@fault("schema", "a column is dropped", r"metrics: columns \['ebv_mag'\]", lambda n: n == 1)
+def _(broken):
+    broken.rows("metrics", lambda rows: rows.drop_columns(["ebv_mag"]))
+
+
+@fault("schema", "a column is widened", r"metrics.mag_r: double", lambda n: n == 1)
+def _(broken):
+    broken.rows("metrics", lambda rows: retype(rows, pa.field("mag_r", pa.float64())))
+
+
+@fault("schema", "a column is made nullable", r"manifest.theta_e_arcsec: float nullable=True", lambda n: n == 1)
+def _(broken):
+    broken.rows("manifest", lambda rows: retype(rows, pa.field("theta_e_arcsec", pa.float32())))
+
+
+@fault("schema", "two columns change places", r"stamps: columns in another order", lambda n: n == 1)
+def _(broken):
+    broken.rows("stamps", lambda rows: rows.select([*rows.column_names[:-2], *rows.column_names[:-3:-1]]))
+
+
+def retype(rows: pa.Table, field: pa.Field) -> pa.Table:
+    return rows.set_column(rows.schema.names.index(field.name), field, rows[field.name].cast(field.type))
+
+
+@fault("schema", "the files are of another schema version", r"stamps: schema version 0, not 1")
+def _(broken):
+    reprint(broken, "stamps", schema_version="0")
+
+
+def reprint(broken: Broken, table: str, **footer: str) -> None:
+    """Change the footer of one file of a table."""
+    path = runs.files(broken.dataset, table)[0]
+    rows = pq.ParquetFile(path).read()
+    Path(path).unlink()
+    pq.write_table(rows.replace_schema_metadata((rows.schema.metadata or {}) | footer), path)
+
+
+@fault("one_run", "the files of two runs are mixed", r"stamps: .*another-run", lambda n: n == 2)
+def _(broken):
+    reprint(broken, "stamps", run_id="another-run")
+
+
+@fault("one_run", "stamps and metrics are of two versions of the code", r"stamps and metrics are of different runs")
+def _(broken):
+    broken.rows("metrics", lambda rows: rows)
+    reprint(broken, "metrics", code_version="0.0.0+other")
+
+
+@fault("rows_match", "a stamp is lost", r"^1 in manifest not in stamps$", lambda n: n == 1)
+def _(broken):
+    broken.rows("stamps", lambda rows: rows.slice(1))
+
+
+@fault("rows_match", "a row of metrics is doubled", r"^1 doubled in metrics$", lambda n: n == 1)
+def _(broken):
+    broken.rows("metrics", lambda rows: pa.concat_tables([rows, rows.slice(0, 1)]))
+
+
+@fault("rows_match", "a stamp has no task", r"^1 in stamps not in manifest, 1 in metrics not in manifest$", lambda n: n == 2)
+def _(broken):
+    broken.rows("manifest", lambda rows: rows.slice(1))
+
+
+@fault("success_rate", "a tenth of the rows has no coverage", r"no_coverage 12, ok 108", lambda share: share == pytest.approx(0.9))
+def _(broken):
+    broken.rows("metrics", lambda rows: put(rows, "status", ["ok" if k % 10 else "no_coverage" for k in range(rows.num_rows)]))
+
+
+@fault("critical_nulls", "an Einstein radius is not a number", r"^theta_e_arcsec: 1$", lambda n: n == 1)
+def _(broken):
+    broken.column("metrics", "theta_e_arcsec", first(arc, np.nan, lambda row: row["theta_e_arcsec"]))
+
+
+@fault("critical_nulls", "an arc has no magnification", r"^magnification: 1$", lambda n: n == 1)
+def _(broken):
+    broken.column("metrics", "magnification", first(arc, None, lambda row: row["magnification"]))
+
+
+@fault("critical_nulls", "the flux of arcs is not known in g", r"^flux_stamp_g: 72$", lambda n: n == 72)
+def _(broken):
+    broken.column("metrics", "flux_stamp_g", lambda row: None)
+
+
+@fault("critical_nulls", "the number of images is not known", r"^n_images: 72$", lambda n: n == 72)
+def _(broken):
+    broken.column("metrics", "n_images", lambda row: None)
+
+
+@fault("critical_nulls", "a control has a measured arc", r"^arc_snr of a control: 48$", lambda n: n == 48)
+def _(broken):
+    broken.column("metrics", "arc_snr", lambda row: row["arc_snr"] or 0.0)
+
+
+@fault("ranges", "a FWHM is negative", r"^psf_fwhm_used_r_arcsec: 1 outside$", lambda n: n == 1)
+def _(broken):
+    broken.column("metrics", "psf_fwhm_used_r_arcsec", first(arc, -1.3, lambda row: row["psf_fwhm_used_r_arcsec"]))
+
+
+@fault("ranges", "an Einstein radius is 50 arcsec", r"^theta_e_arcsec: 1 outside$", lambda n: n == 1)
+def _(broken):
+    broken.column("metrics", "theta_e_arcsec", first(arc, 50.0, lambda row: row["theta_e_arcsec"]))
+
+
+@fault("psf_provenance", "the FWHM in g is zero", r"^120 rows without a PSF")
+def _(broken):
+    broken.column("metrics", "psf_fwhm_used_g_arcsec", lambda row: 0.0)
+
+
+@fault("psf_provenance", "a twentieth of the PSFs is the catalogue's", r"g 0.0500 \(at most 0.01\)", lambda share: share == pytest.approx(0.05))
+def _(broken):
+    broken.rows("metrics", lambda rows: put(rows, "psf_source_g", ["map" if k % 20 else "catalogue" for k in range(rows.num_rows)]))
+
+
+def planes(row: dict, name: str) -> np.ndarray:
+    return np.frombuffer(row[name], np.float32).reshape(len(BANDS), SIDE, SIDE).copy()
+
+
+def changed(row: dict, name: str, where, value) -> bytes:
+    cube = planes(row, name)
+    cube[where] = value
+    return cube.tobytes()
+
+
+@fault("planes", "a stamp has a patch of NaN", r"^stamp is not finite$", lambda n: n == 1)
+def _(broken):
+    done = first(lambda row: True, True, lambda row: False)
+    broken.column("stamps", "stamp", lambda row: changed(row, "stamp", np.s_[1, 3:9, 3:9], np.nan) if done(row) else row["stamp"])
+
+
+@fault("planes", "a band of the stamps is constant", r"^stamp plane is constant$", lambda n: n == 120)
+def _(broken):
+    broken.column("stamps", "stamp", lambda row: changed(row, "stamp", np.s_[2], 0.0))
+
+
+@fault("planes", "controls have an arc", r"^a control has an arc$", lambda n: n == 48)
+def _(broken):
+    broken.column("stamps", "arc", lambda row: row["arc"] if arc(row) else changed(row, "arc", np.s_[0, 30, 30], 1e-6))
+
+
+@fault("planes", "the pixels are cut short", r"invvar has 12280 pixels", lambda n: n == 120)
+def _(broken):
+    broken.column("stamps", "invvar", lambda row: row["invvar"][:-32])
+
+
+@fault("planes", "the masks are lost", r"^mask has 0 pixels$", lambda n: n == 120)
+def _(broken):
+    broken.column("stamps", "mask", lambda row: None)
+
+
+@fault("arc_flux", "the arcs are 1 % too bright", r"^72 arcs differ", lambda off: off == pytest.approx(0.01, rel=1e-2))
+def _(broken):
+    broken.column("stamps", "arc", lambda row: (planes(row, "arc") * np.float32(1.01)).tobytes())
+
+
+@fault("rerender", "the arcs are one pixel off", r"^24 of 24 arcs differ", lambda off: off > 0.05)
+def _(broken):
+    broken.column("stamps", "arc", lambda row: np.roll(planes(row, "arc"), 1, axis=2).tobytes())
+
+
+@fault("rerender", "the lens was turned by another angle", r"of 24 arcs differ", lambda off: off > 0.01)
+def _(broken):
+    tasks = {row["task_id"]: row for row in runs.read(broken.dataset, "metrics").to_pylist()}
+    tier = replace_gates()
+
+    def turned(row):
+        if not arc(row):
+            return row["arc"]
+        task = tasks[row["task_id"]] | {"lens_phi_rad": tasks[row["task_id"]]["lens_phi_rad"] + 0.7}
+        psfs = [_psf(task, b, tier) for b in BANDS]
+        made, _ = injection.light(task, row["x_pix"], row["y_pix"], SIDE, psfs, injection.source_fluxes(task), task["pixel_scale_arcsec"])
+        return made.tobytes()
+
+    broken.column("stamps", "arc", turned)
+
+
+@fault("magnification", "an arc has no magnification", r"^1 arcs without magnification, 0 ")
+def _(broken):
+    broken.column("metrics", "magnification", first(arc, None, lambda row: row["magnification"]))
+
+
+@fault("magnification", "a doubly imaged source is dimmed", r"^0 arcs without magnification, 1 multiply imaged ones below 1", lambda mu: mu == 0.5)
+def _(broken):
+    twice = lambda row: arc(row) and row["n_images"] >= 2  # noqa: E731
+    broken.column("metrics", "magnification", first(twice, 0.5, lambda row: row["magnification"]))
+
+
+def lensed_flux(broken: Broken, factor: Callable[[dict], float]) -> None:
+    """Multiply the lensed flux and the magnification of every arc."""
+    factors = {row["task_id"]: factor(row) for row in runs.read(broken.dataset, "metrics").to_pylist() if arc(row)}
+    for name in (*(f"flux_lensed_{b}" for b in BANDS), "magnification"):
+        broken.column("metrics", name, lambda row, name=name: row[name] * factors[row["task_id"]] if arc(row) else row[name])
+
+
+@fault("magnification_ratio", "the ellipsoid lacks its sqrt(q)", r"^median off by 0\.[1-9]", lambda off: off > 0.05)
+def _(broken):
+    def without_root(row):
+        theta_e, q, *others = lens_and_source([row])
+        return float(magnification.of_source(theta_e / np.sqrt(q), q, *others)[0]) / row["magnification"]
+
+    lensed_flux(broken, without_root)
+
+
+@fault("magnification_ratio", "the Einstein radii are shuffled between rows", r" 0\.[3-9]\d+ of the arcs off by more than 0.03")
+def _(broken):
+    broken.column("metrics", "theta_e_arcsec", shuffled_theta_e(broken))
+
+
+def shuffled_theta_e(broken: Broken):
+    rows = [row for row in runs.read(broken.dataset, "metrics").to_pylist() if arc(row)]
+    drawn = np.random.default_rng(1).permutation([row["theta_e_arcsec"] for row in rows])
+    taken = dict(zip((row["task_id"] for row in rows), drawn.tolist(), strict=True))
+    return lambda row: taken.get(row["task_id"], row["theta_e_arcsec"])
+
+
+@fault("magnification_ratio", "the flux is sampled once a pixel", r" 0\.[5-9]\d+ of the arcs off by more than 0.03")
+def _(broken):
+    rng = np.random.default_rng(2)
+    lensed_flux(broken, lambda row: float(np.exp(rng.normal(0.0, 0.3))))
+
+
+@fault("flux_theta_e_bins", "the flux is renormalised after lensing", r"0\.3: 1\.00 \(expected [1-9]", lambda sigma: sigma > 20)
+def _(broken):
+    lensed_flux(broken, lambda row: 1.0 / row["magnification"])
+
+
+@fault("flux_theta_e_bins", "the Einstein radii are shuffled between rows", r"mean flux ratio at theta_e 0\.3: ", lambda sigma: sigma > 4)
+def _(broken):
+    broken.column("metrics", "theta_e_arcsec", shuffled_theta_e(broken))
+
+
+@fault("flux_theta_e_probe", "the light is renormalised after lensing", r"0\.5: 1\.585, 0\.75: 1\.585", lambda rise: rise <= 0)
+def _(broken):
+    shipped = injection.render.nodes
+
+    def renormalised(*args, **kwargs):
+        nodes, mu = shipped(*args, **kwargs)
+        return nodes / mu[:, None, None], mu / mu
+
+    broken.patch.setattr(injection.render, "nodes", renormalised)
+
+
+@fault("arc_colours", "all arcs have one colour", r"their spread is 0\.000", lambda off: off < 1e-4)
+def _(broken):
+    for name, value in (("src_gr", 0.25), ("src_rz", 0.1)):
+        broken.column("metrics", name, lambda row, value=value: value)
+    for band, mag in (("g", 0.25), ("z", -0.1)):
+        times = float(photometry.flux(22.5 + mag))
+        broken.column("metrics", f"flux_stamp_{band}", lambda row, times=times: row["flux_stamp_r"] * times if arc(row) else None)
+
+
+@fault("arc_colours", "an arc has not its task's colour", r"colours off by 0\.02150 at most", lambda off: off == pytest.approx(0.0215, abs=1e-4))
+def _(broken):
+    chosen = first(arc, True, lambda row: False)
+    broken.column("metrics", "flux_stamp_g", lambda row: row["flux_stamp_g"] * 1.02 if chosen(row) else row["flux_stamp_g"])
+
+
+def replace_gates(**thresholds) -> tiers.Tier:
+    tier = replace_gates.tier
+    return replace(tier, gates=replace(tier.gates, **thresholds))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tier(tiny_tier):
+    """The tiny tier; its few rows are enough to judge the mean flux by theta_e."""
+    replace_gates.tier = tiers.load(str(tiny_tier))
+    return replace_gates(flux_bin_rows_min=20)
+
+
+@pytest.fixture
+def broken(tiny_dataset, tmp_path, monkeypatch):
+    shutil.copytree(tiny_dataset.root, tmp_path / "root", copy_function=os.link)  # what is broken is a new file
+    return Broken(Dataset.at(str(tmp_path / "root"), tiny_dataset.name, tiny_dataset.tier), monkeypatch)
+
+
+def judge(name: str, data: Data):
+    compute_facts(data, [BY_NAME[name]])
+    return BY_NAME[name].run(data)
+
+
+@pytest.mark.parametrize("planted", FAULTS, ids=lambda f: f"{f.gate}: {f.sentence}")
+def test_a_planted_fault_fails_its_gate_which_names_it(planted, broken, spark, tier):
+    planted.plant(broken)
+    result = judge(planted.gate, Data(spark, broken.dataset, tier))
+    assert result.outcome == "fail", result
+    assert result.blocks
+    assert re.search(planted.says, result.message), result.message
+    assert planted.measured(result.measured), result.measured
+
+
+def test_every_gate_has_a_planted_fault():
+    assert {f.gate for f in FAULTS} == {g.name for g in GATES}
+    assert len(BY_NAME) == len(GATES) == 20
+
+
+def test_every_gate_passes_on_the_untouched_data_set(spark, tiny_dataset, tier):
+    results = validate(Data(spark, tiny_dataset, tier))
+    assert {r.gate: (r.outcome, r.message) for r in results if r.outcome != "pass"} == {}
+    assert all(r.n > 0 for r in results)
