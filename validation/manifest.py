@@ -80,7 +80,7 @@ def grid(data: Data, facts) -> object:
 
     expected = grids()[data.tier.grid]
     frame = data.frame("manifest").filter("role = 'injected'")
-    n, worst, missing = frame.count(), 0.0, []
+    n, worst, where, missing = frame.count(), 0.0, "", []
     for name in ("theta_e_arcsec", "src_dmag", "src_reff_arcsec", "src_e", "shear"):
         wanted = getattr(expected, name)
         found = {round(r[0], 6): r[1] for r in frame.groupBy(name).count().collect()}
@@ -88,11 +88,12 @@ def grid(data: Data, facts) -> object:
         spread = max((fair * (1 - 1 / len(wanted))) ** 0.5, 1e-9)
         for value in wanted:
             count = found.pop(round(value, 6), 0)
-            worst = max(worst, abs(count - fair) / spread)
+            if (off := abs(count - fair) / spread) >= worst:
+                worst, where = off, f"{name}={value} has {count} rows, {fair:.0f} expected"
             if not count:
                 missing.append(f"{name}={value} is missing")
         missing += [f"{name}={value} is not in the grid" for value in found]
-    message = "; ".join(missing[:5]) if missing else f"all values of grid {data.tier.grid} are used"
+    message = "; ".join(missing[:5]) if missing else f"all values of grid {data.tier.grid} are used; {where}"
     return judged(not missing and worst < 5, message, measured=worst, threshold=5, n=n, examples=tuple(missing[:5]))
 
 

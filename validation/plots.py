@@ -106,7 +106,16 @@ def _overlay(rows):
         for role, colour in CLASSES.items():
             mine = rows[rows.role == role][name].dropna()
             if mine.between(edges[0], edges[-1]).any():
-                ax.hist(mine, bins=edges, density=True, histtype="step", lw=1.6, color=colour, label=role.replace("_", " "))
+                ax.hist(
+                    mine,
+                    bins=edges,
+                    density=True,
+                    histtype="step",
+                    lw=4 if role == "injected" else 1.6,
+                    alpha=0.45 if role == "injected" else 1,
+                    color=colour,
+                    label=role.replace("_", " "),
+                )
         ax.set(xlabel=label, yticks=[])
     axes[0].legend(fontsize=7.5)
     return "Hosts of injections and of controls: the curves should lie on each other.", _uri(figure)

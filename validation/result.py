@@ -97,7 +97,8 @@ class Gate:
                 raise data.broken[self.name]
             result = self.judge(data, data.facts.get(self.name, {}))
         except Exception as error:  # a check that cannot be computed has not been passed
-            text = str(error).splitlines()[0] if str(error) else repr(error)
+            lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
+            text = lines[-1 if "Traceback" in str(error) else 0].strip()
             result = Result(ERROR, f"{type(error).__name__}: {text[:300]}")
         if result.n == 0 and result.outcome in (PASS, FAIL):
             result = replace(result, outcome=ERROR, message=f"no rows read; {result.message}")

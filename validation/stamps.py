@@ -14,7 +14,8 @@ from validation.result import Data, gate, judged, not_applicable
 TABLES = ("parent", "manifest", "stamps", "metrics")
 CRITICAL = ("task_id", "role", "split", "theta_e_arcsec", "src_reff_arcsec", "ra_deg", "dec_deg", "mag_r")
 OF_MADE = ("psf_fwhm_used_g_arcsec", "psf_fwhm_used_r_arcsec", "psf_fwhm_used_z_arcsec", "bad_pixel_frac")
-OF_ARCS = ("magnification", "magnification_expected", "arc_snr", "arc_snr_peak", "flux_lensed_r", "flux_stamp_r")
+OF_ARCS = ("magnification", "magnification_expected", "n_images", "arc_snr", "arc_snr_peak",
+           *(f"flux_{kind}_{b}" for kind in ("unlensed", "lensed", "stamp") for b in BANDS))  # fmt: skip
 
 
 @gate("schema", "stamps", "columns, types, nullability, order and version of every file", unit="files")
@@ -168,6 +169,8 @@ def _pixels(batches):
             shape = (len(row["bands"]), row["stamp_side_pix"], row["stamp_side_pix"])
             planes = {k: np.frombuffer(row[k] or b"", np.float32) for k in ("stamp", "arc", "invvar")}
             bad = [f"{k} has {p.size} pixels" for k, p in planes.items() if p.size != np.prod(shape)]
+            if len(row["mask"] or b"") != np.prod(shape[1:]):
+                bad.append(f"mask has {len(row['mask'] or b'')} pixels")
             told = dict.fromkeys(("arc_g", "arc_r", "arc_z"))
             if not bad:
                 cubes = {k: p.reshape(shape) for k, p in planes.items()}
@@ -185,7 +188,9 @@ def _pixels(batches):
 
 
 def _scan(data: Data):
-    made = data.frame("stamps").filter("status = 'ok'").select("task_id", "role", "bands", "stamp_side_pix", "stamp", "arc", "invvar")
+    made = (
+        data.frame("stamps").filter("status = 'ok'").select("task_id", "role", "bands", "stamp_side_pix", "stamp", "arc", "invvar", "mask")
+    )
     return made.mapInArrow(_pixels, PIXELS)
 
 
@@ -214,6 +219,8 @@ def arc_flux(data: Data, facts) -> object:
 @gate("rerender", "stamps", "sampled arcs, rendered again from the manifest, are the stored ones", unit="of the peak")
 def rerender(data: Data, facts) -> object:
     picked = [r for r in data.sample if "coadd" not in (r["psf_source_g"], r["psf_source_r"], r["psf_source_z"])][:24]
+    if not data.sample:
+        return judged(False, "no arc to judge")
     if not picked:
         return not_applicable("every sampled PSF is a coadd image, which is not stored in the tables")
     ids = [r["task_id"] for r in picked]
