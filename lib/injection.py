@@ -21,7 +21,7 @@ from lib.tiers import Tier
 REACH_PIX = 32  # how far beyond the stamp light is followed on the rendering canvas
 FINITE = [
     "theta_e_arcsec", "src_dmag", "src_reff_arcsec", "src_n", "src_e", "shear", "lens_e", "lens_phi_rad",
-    "shear_phi_rad", "src_phi_rad", "src_x_arcsec", "src_y_arcsec", "src_gr", "src_rz", "ra_deg", "dec_deg", "mag_r",
+    "shear_phi_rad", "src_phi_rad", "src_x_arcsec", "src_y_arcsec", "src_gr", "src_rz", "ra_deg", "dec_deg", "mag_r_observed",
 ]  # fmt: skip
 
 
@@ -119,8 +119,8 @@ def _bad(invvar, bits):
 def _require_good(image, invvar, bad, x: int, y: int, tier: Tier) -> None:
     r = tier.stamp.centre_radius_pix
     for k, band in enumerate(BANDS):
-        if not (np.isfinite(image[k]).all() and np.isfinite(invvar[k]).all()):
-            raise RowError("nan", f"band {band} has {int((~np.isfinite(image[k])).sum())} pixels that are not finite")
+        if wrong := int((~(np.isfinite(image[k]) & np.isfinite(invvar[k]))).sum()):
+            raise RowError("nan", f"band {band} has {wrong} pixels that are not finite")
         share = float((invvar[k] > 0).mean())
         if share < tier.stamp.good_fraction_min:
             raise RowError("no_coverage", f"band {band} has weight in {share:.3f} of the stamp")
@@ -145,7 +145,8 @@ def _psfs(task: dict, brick: Brick, x: int, y: int, tier: Tier):
 
 def _psf(task: dict, brick: Brick, x: int, y: int, band: str, source: str, tier: Tier):
     if source == "coadd":
-        return psf.Pixelised(brick.kernel(band)) if brick.has("copsf", band) else None
+        kernel = brick.kernel(band) if brick.has("copsf", band) else np.zeros((1, 1))
+        return psf.Pixelised(kernel) if np.isfinite(kernel).all() and kernel.sum() > 0 else None
     if source == "map":
         size = float(brick.window("psfsize", band, x, y, 1, 1)[0, 0]) if brick.has("psfsize", band) else None
     else:
@@ -158,10 +159,13 @@ def _psf(task: dict, brick: Brick, x: int, y: int, band: str, source: str, tier:
 
 
 def source_fluxes(task: dict) -> np.ndarray:
-    """Unlensed flux of the source in g, r, z: ``src_dmag`` fainter than the host's r, its own colours; 0 for a control."""
+    """Unlensed flux of the source in g, r, z: ``src_dmag`` fainter than the host's r, its own colours; 0 for a control.
+
+    The host's magnitude as observed: the survey's pixels are not corrected for extinction either.
+    """
     if task["role"] != "injected":
         return np.zeros(len(BANDS))
-    r = task["mag_r"] + task["src_dmag"]
+    r = task["mag_r_observed"] + task["src_dmag"]
     return photometry.flux([r + task["src_gr"], r, r - task["src_rz"]])
 
 

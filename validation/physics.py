@@ -44,7 +44,7 @@ def lens_and_source(rows: list[dict]):
 
 def flux_ratio(rows: list[dict]) -> np.ndarray:
     """Lensed flux in r over the source's, the latter from the host's magnitude and ``src_dmag``: labels only."""
-    source = photometry.flux([r["mag_r"] + r["src_dmag"] for r in rows])
+    source = photometry.flux([r["mag_r_observed"] + r["src_dmag"] for r in rows])
     return np.array([r["flux_lensed_r"] if r["flux_lensed_r"] is not None else np.nan for r in rows]) / source
 
 
@@ -115,7 +115,7 @@ def flux_bins(data: Data, facts) -> object:
 
 def probe() -> tuple[np.ndarray, np.ndarray]:
     """Part 3: one host, one source at a fixed offset, rising theta_e, through the shipped injection: (lensed flux, flux in stamp)."""
-    task = {"role": "injected", "mag_r": 19.0, "src_dmag": 2.0, "src_gr": 0.3, "src_rz": 0.1, "lens_e": 0.25 / 2.25,
+    task = {"role": "injected", "mag_r_observed": 19.0, "src_dmag": 2.0, "src_gr": 0.3, "src_rz": 0.1, "lens_e": 0.25 / 2.25,
             "lens_phi_rad": 0.4, "shear": 0.0, "shear_phi_rad": 0.0, "src_phi_rad": 0.0, "src_n": 1.0, "src_e": 0.0,
             "src_reff_arcsec": 0.3, "src_x_arcsec": PROBE_OFFSET, "src_y_arcsec": 0.0}  # fmt: skip
     psfs = [psf.Moffat(1.1, 2.8)] * len(BANDS)

@@ -33,7 +33,7 @@ def _uri(figure) -> str:
 
 def figures(data: Data) -> list[tuple[str, str]]:
     """(caption, picture) of every plot; drawn from at most a sample of the rows."""
-    names = ("role", "split", "ra_deg", "dec_deg", "mag_r", "mag_g", "mag_z", "psf_fwhm_used_r_arcsec", "psfdepth_r_mag",
+    names = ("role", "split", "ra_deg", "dec_deg", "mag_r", "mag_r_observed", "mag_g", "mag_z", "psf_fwhm_used_r_arcsec", "psfdepth_r_mag",
              "theta_e_arcsec", "arc_snr", "theta_e_over_psf", "stamp_flux_fraction", "src_gr", "flux_stamp_g", "flux_stamp_r",
              "magnification", "magnification_expected", "src_reff_arcsec", "src_dmag")  # fmt: skip
     rows: Any = data.frame("metrics").filter("status = 'ok'").select(*names).orderBy(F.hash("task_id")).limit(20_000).toPandas()
@@ -72,7 +72,7 @@ def _ratio(arcs):
 def _snr(arcs):
     figure, axes = plt.subplots(figsize=(4.6, 3.2))
     points = axes.scatter(
-        arcs.theta_e_arcsec * (1 + 0.02 * np.sin(np.arange(len(arcs)))), arcs.arc_snr, c=arcs.mag_r + arcs.src_dmag, s=9, cmap="viridis_r"
+        arcs.theta_e_arcsec * (1 + 0.02 * np.sin(np.arange(len(arcs)))), arcs.arc_snr, c=arcs.mag_r_observed + arcs.src_dmag, s=9, cmap="viridis_r"
     )
     figure.colorbar(points, label="source r (mag)")
     axes.axhline(5, color="0.5", lw=1, ls="--")
@@ -137,7 +137,7 @@ def _sky(rows):
 def galleries(data: Data) -> list[tuple[str, list[dict]]]:
     """(title, cards) of stamps a person should look at; a card is a list of pictures and a caption."""
     metrics = data.frame("metrics").filter("status = 'ok'").select(
-        "task_id", "pair_id", "role", "theta_e_arcsec", "arc_snr", "mag_r", "src_dmag", "match_rung", "galaxy_id")  # fmt: skip
+        "task_id", "pair_id", "role", "theta_e_arcsec", "arc_snr", "mag_r_observed", "src_dmag", "match_rung", "galaxy_id")  # fmt: skip
     arcs = metrics.filter("role = 'injected'").orderBy("task_id").limit(GALLERY).collect()
     faint = metrics.filter("role = 'injected'").orderBy("arc_snr").limit(GALLERY // 3).collect()
     bright = metrics.filter("role = 'injected'").orderBy(F.desc("arc_snr")).limit(GALLERY // 3).collect()
@@ -150,7 +150,7 @@ def galleries(data: Data) -> list[tuple[str, list[dict]]]:
                 [
                     _card(
                         [cubes[r["task_id"]]["stamp"], cubes[r["task_id"]]["arc"]],
-                        f"θ_E {r['theta_e_arcsec']:.2f}″, S/N {r['arc_snr']:.0f}, r {r['mag_r']:.1f}+{r['src_dmag']:.1f}",
+                        f"θ_E {r['theta_e_arcsec']:.2f}″, S/N {r['arc_snr']:.0f}, r {r['mag_r_observed']:.1f}+{r['src_dmag']:.1f}",
                     )
                     for r in rows
                 ],
@@ -162,7 +162,7 @@ def galleries(data: Data) -> list[tuple[str, list[dict]]]:
     ):
         rows = metrics.filter(F.col("role") == role).orderBy("task_id").limit(GALLERY // 2).collect()
         cubes = _cubes(data, [i for r in rows for i in (r["task_id"], r["pair_id"])])
-        cards = [_card([cubes[r["pair_id"]]["stamp"], cubes[r["task_id"]]["stamp"]], f"r {r['mag_r']:.1f}" + (f", rung {r['match_rung']}" if r["match_rung"] else ""))
+        cards = [_card([cubes[r["pair_id"]]["stamp"], cubes[r["task_id"]]["stamp"]], f"r {r['mag_r_observed']:.1f}" + (f", rung {r['match_rung']}" if r["match_rung"] else ""))
                  for r in rows if r["pair_id"] in cubes]  # fmt: skip
         out.append((title, cards))
     return [(title, cards) for title, cards in out if cards]

@@ -12,7 +12,7 @@ from lib.schemas import BANDS, METRICS
 from validation.result import Data, gate, judged, not_applicable
 
 TABLES = ("parent", "manifest", "stamps", "metrics")
-CRITICAL = ("task_id", "role", "split", "theta_e_arcsec", "src_reff_arcsec", "ra_deg", "dec_deg", "mag_r")
+CRITICAL = ("task_id", "role", "split", "theta_e_arcsec", "src_reff_arcsec", "ra_deg", "dec_deg", "mag_r_observed")
 OF_MADE = ("psf_fwhm_used_g_arcsec", "psf_fwhm_used_r_arcsec", "psf_fwhm_used_z_arcsec", "bad_pixel_frac")
 OF_ARCS = ("magnification", "magnification_expected", "n_images", "arc_snr", "arc_snr_peak",
            *(f"flux_{kind}_{b}" for kind in ("unlensed", "lensed", "stamp") for b in BANDS))  # fmt: skip

@@ -31,7 +31,8 @@ NEARNESS = (0.16, 0.33, 0.5, 0.62)
 NEGLIGIBLE = 1e-9  # share of the source's flux below which a cell is left out
 SMALL = 3e-7  # share of the flux below which a cell needs no further division
 CENTRAL = 1e-5  # share of the flux above which a cell's distance to the source's centre matters
-DEEPEST = 26  # halvings of a cell; reached at the singular centre only
+BLOCK = 16  # pixels a side of the cells that the division starts from
+DEEPEST = 30  # halvings of a cell; reached at the singular centre only
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,11 @@ def _spline(t, w):
 
 
 @numba.njit(cache=True, error_model="numpy")
-def _cell(canvas, weights, x0, y0, h0, p, pixel, deposit):
-    """Integrate one cell (and its divisions); flux returned, nodes added to ``canvas`` if ``deposit``."""
-    stack = np.empty((4 * DEEPEST, 4))
+def _cell(canvas, weights, stack, x0, y0, h0, p, pixel, deposit):
+    """Integrate one cell (and its divisions); flux returned, nodes added to ``canvas`` if ``deposit``.
+
+    Cells that deposit are divided down to a pixel at least: the light must land where it is, too.
+    """
     stack[0, 0], stack[0, 1], stack[0, 2], stack[0, 3] = x0, y0, h0, 0.0
     top, total = 1, 0.0
     bands, ny, nx = canvas.shape
@@ -147,6 +150,8 @@ def _cell(canvas, weights, x0, y0, h0, p, pixel, deposit):
         m = _rule(x, y, h, p)
         if m == 0:
             continue
+        if deposit and h > 0.51 * pixel:
+            m = 6
         if m == 6:
             if depth < DEEPEST - 1:
                 for k in range(4):
@@ -186,10 +191,18 @@ def _integrate(canvas, weights, p, pixel, x_lo, x_hi, y_lo, y_hi, rings):
 
     ``rings`` frames of cells, each twice the size of the last, catch the flux outside of the box.
     """
-    total, h = 0.0, 0.5 * pixel
-    for i in range(y_lo, y_hi):
-        for j in range(x_lo, x_hi):
-            total += _cell(canvas, weights, (j - p[0]) * pixel, (i - p[1]) * pixel, h, p, pixel, True)
+    total = 0.0
+    stack = np.empty((4 * DEEPEST, 4))
+    for i in range(y_lo, y_hi, BLOCK):
+        for j in range(x_lo, x_hi, BLOCK):
+            side = min(BLOCK, x_hi - j, y_hi - i)
+            if side == BLOCK:
+                x, y = (j + 0.5 * (BLOCK - 1) - p[0]) * pixel, (i + 0.5 * (BLOCK - 1) - p[1]) * pixel
+                total += _cell(canvas, weights, stack, x, y, 0.5 * BLOCK * pixel, p, pixel, True)
+                continue
+            for k in range(i, min(i + BLOCK, y_hi)):
+                for n in range(j, min(j + BLOCK, x_hi)):
+                    total += _cell(canvas, weights, stack, (n - p[0]) * pixel, (k - p[1]) * pixel, 0.5 * pixel, p, pixel, True)
     cx, cy = (0.5 * (x_lo + x_hi - 1) - p[0]) * pixel, (0.5 * (y_lo + y_hi - 1) - p[1]) * pixel
     half = 0.5 * (x_hi - x_lo) * pixel
     for _ in range(rings):  # a frame of 12 cells of half-width half/2 around the square of half-width half
@@ -197,7 +210,7 @@ def _integrate(canvas, weights, p, pixel, x_lo, x_hi, y_lo, y_hi, rings):
             for n in range(4):
                 if (k == 0 or k == 3) or (n == 0 or n == 3):
                     x, y = cx + (n - 1.5) * half, cy + (k - 1.5) * half
-                    total += _cell(canvas, weights, x, y, 0.5 * half, p, pixel, False)
+                    total += _cell(canvas, weights, stack, x, y, 0.5 * half, p, pixel, False)
         half *= 2.0
     return total
 

@@ -74,6 +74,8 @@ class Brick:
             raise RowError("unreadable", f"{path(self.survey, self.name, kind, band)}: {error}") from error
         if data.shape != (height, width):
             raise RowError("unreadable", f"{path(self.survey, self.name, kind, band)}: truncated")
+        if kind == "maskbits" and data.dtype.kind not in "iu":
+            raise RowError("unreadable", f"{path(self.survey, self.name, kind, band)}: bits must be integers, got {data.dtype}")
         return np.ascontiguousarray(data.astype(data.dtype.newbyteorder("=")))
 
     def kernel(self, band: str) -> np.ndarray:

@@ -25,6 +25,10 @@ DETAILS: dict[str, float] = {"RELEASE": 0, "MASKBITS": 0, "EBV": np.nan} | {
     for name, value in (("MW_TRANSMISSION", 1.0), ("NOBS", 0), ("FRACMASKED", np.nan), ("PSFDEPTH", np.nan))
 }
 
+WANTED = {*IDENTITY, *DETAILS, "BRICKID", "OBJID", "BRICK_PRIMARY", "FRACDEV", *(f"PSFSIZE_{b.upper()}" for b in BANDS)} | {
+    f"SHAPE{kind}_{part}" for kind in ("", "DEV", "EXP") for part in ("R", "E1", "E2")
+}
+
 
 def find(survey: Path) -> list[str]:
     """The catalogues of a survey folder: its sweeps, or where there are none its tractor files."""
@@ -69,15 +73,15 @@ def read(path: str, allow_columns_missing: bool = False) -> tuple[dict[str, np.n
 
 
 def _fits(path: str) -> dict[str, np.ndarray]:
-    with fits.open(path, memmap=False) as hdus:
+    with fits.open(path, memmap=True) as hdus:  # a real sweep has 200 columns and millions of rows: touch what is needed
         data = next(h.data for h in hdus if isinstance(h, fits.BinTableHDU))
-        found = {name.upper(): np.asarray(data[name]) for name in data.columns.names if data[name].ndim == 1}
+        found = {name.upper(): np.array(data[name]) for name in data.columns.names if name.upper() in WANTED}
     return {k: np.char.strip(v) if v.dtype.kind in "SU" else v.astype(v.dtype.newbyteorder("=")) for k, v in found.items()}
 
 
 def _parquet(path: str) -> dict[str, np.ndarray]:
     table = pq.ParquetFile(path).read()
-    found = {name.upper(): table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    found = {name.upper(): table[name].to_numpy(zero_copy_only=False) for name in table.column_names if name.upper() in WANTED}
     return {k: np.char.strip(v.astype(str)) if v.dtype.kind == "O" else v for k, v in found.items()}
 
 

@@ -17,8 +17,12 @@ def from_header(header: Header) -> WCS:
     """The celestial WCS of an image; a missing or singular one is a ``RowError``."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FITSFixedWarning)
-        wcs = WCS(header)
-    if not wcs.has_celestial or abs(np.linalg.det(wcs.celestial.pixel_scale_matrix)) == 0.0:
+        try:
+            wcs = WCS(header)
+            whole = wcs.has_celestial and abs(np.linalg.det(wcs.celestial.pixel_scale_matrix)) > 0.0
+        except ValueError as error:  # all errors of wcslib are
+            raise RowError("unreadable", f"the image's WCS: {str(error).strip().splitlines()[-1]}") from error
+    if not whole:
         raise RowError("unreadable", "the image has no celestial WCS")
     return wcs.celestial
 

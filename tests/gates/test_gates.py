@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from lib import injection, runs, tiers
-from lib.imaging import photometry
+from lib.imaging import photometry, psf
 from lib.lensing import magnification
 from lib.schemas import BANDS, SPLITS
 from lib.store import Dataset
+from validation import report
 from validation.__main__ import GATES, main, validate
 from validation.physics import lens_and_source
-from validation.result import Data, compute_facts
-from validation.stamps import _psf
+from validation.result import Data, Result, compute_facts
 
 BY_NAME = {g.name: g for g in GATES}
 SIDE = 64
@@ -91,11 +91,9 @@ def fault(gate: str, sentence: str, says: str, measured: Callable[[float], bool]
     return register
 
 
-@fault("manifest_counts", "rows are removed", r"train/injected: \d+ rows, config asks for 48", lambda n: n == 115)
+@fault("manifest_counts", "rows are removed", r"test/injected: 7 rows, config asks for 12", lambda n: n == 115)
 def _(broken):
-    broken.rows("manifest", lambda rows: rows.sort_by([("split", "descending"), ("role", "ascending")]).filter(
-        pa.array([not (s == "train" and r == "injected" and k % 10 == 0) for k, (s, r) in enumerate(
-            zip(*(rows.sort_by([("split", "descending"), ("role", "ascending")])[c].to_pylist() for c in ("split", "role")), strict=True))])))  # fmt: skip
+    broken.rows("manifest", lambda rows: rows.sort_by([("split", "ascending"), ("role", "ascending")]).slice(5))
 
 
 @fault("manifest_counts", "a selection is crossed twice", r"val/injected: 24 rows, config asks for 12", lambda n: n == 240)
@@ -143,7 +141,7 @@ def _(broken):
     broken.column("manifest", "src_e", first(lambda row: row["role"] == "injected", 0.7, lambda row: row["src_e"]))
 
 
-@fault("grid_values", "one value is nearly always taken", r"shear=0.* rows, .* expected", lambda sigma: sigma > 5)
+@fault("grid_values", "one value is nearly always taken", r"shear=0.0\d? has (1|71) rows, 36 expected", lambda sigma: sigma > 5)
 def _(broken):
     broken.column("manifest", "shear", first(lambda row: row["shear"] > 0, 0.03, lambda row: 0.0))
 
@@ -182,7 +180,7 @@ def reprint(broken: Broken, table: str, **footer: str) -> None:
     path = runs.files(broken.dataset, table)[0]
     rows = pq.ParquetFile(path).read()
     Path(path).unlink()
-    pq.write_table(rows.replace_schema_metadata((rows.schema.metadata or {}) | footer), path)
+    pq.write_table(rows.replace_schema_metadata(rows.schema.metadata | {k.encode(): v.encode() for k, v in footer.items()}), path)
 
 
 @fault("one_run", "the files of two runs are mixed", r"stamps: .*another-run", lambda n: n == 2)
@@ -256,7 +254,9 @@ def _(broken):
     broken.column("metrics", "psf_fwhm_used_g_arcsec", lambda row: 0.0)
 
 
-@fault("psf_provenance", "a twentieth of the PSFs is the catalogue's", r"g 0.0500 \(at most 0.01\)", lambda share: share == pytest.approx(0.05))
+@fault(
+    "psf_provenance", "a twentieth of the PSFs is the catalogue's", r"g 0.0500 \(at most 0.01\)", lambda share: share == pytest.approx(0.05)
+)
 def _(broken):
     broken.rows("metrics", lambda rows: put(rows, "psf_source_g", ["map" if k % 20 else "catalogue" for k in range(rows.num_rows)]))
 
@@ -310,13 +310,12 @@ def _(broken):
 @fault("rerender", "the lens was turned by another angle", r"of 24 arcs differ", lambda off: off > 0.01)
 def _(broken):
     tasks = {row["task_id"]: row for row in runs.read(broken.dataset, "metrics").to_pylist()}
-    tier = replace_gates()
 
     def turned(row):
         if not arc(row):
             return row["arc"]
         task = tasks[row["task_id"]] | {"lens_phi_rad": tasks[row["task_id"]]["lens_phi_rad"] + 0.7}
-        psfs = [_psf(task, b, tier) for b in BANDS]
+        psfs = [psf.moffat_from_psfsize(task[f"psfsize_used_{b}_arcsec"], 3.5) for b in BANDS]
         made, _ = injection.light(task, row["x_pix"], row["y_pix"], SIDE, psfs, injection.source_fluxes(task), task["pixel_scale_arcsec"])
         return made.tobytes()
 
@@ -328,9 +327,16 @@ def _(broken):
     broken.column("metrics", "magnification", first(arc, None, lambda row: row["magnification"]))
 
 
-@fault("magnification", "a doubly imaged source is dimmed", r"^0 arcs without magnification, 1 multiply imaged ones below 1", lambda mu: mu == 0.5)
+@fault(
+    "magnification",
+    "a doubly imaged source is dimmed",
+    r"^0 arcs without magnification, 1 multiply imaged ones below 1",
+    lambda mu: mu == 0.5,
+)
 def _(broken):
-    twice = lambda row: arc(row) and row["n_images"] >= 2  # noqa: E731
+    def twice(row):
+        return arc(row) and row["n_images"] >= 2
+
     broken.column("metrics", "magnification", first(twice, 0.5, lambda row: row["magnification"]))
 
 
@@ -352,14 +358,10 @@ def _(broken):
 
 @fault("magnification_ratio", "the Einstein radii are shuffled between rows", r" 0\.[3-9]\d+ of the arcs off by more than 0.03")
 def _(broken):
-    broken.column("metrics", "theta_e_arcsec", shuffled_theta_e(broken))
-
-
-def shuffled_theta_e(broken: Broken):
     rows = [row for row in runs.read(broken.dataset, "metrics").to_pylist() if arc(row)]
     drawn = np.random.default_rng(1).permutation([row["theta_e_arcsec"] for row in rows])
     taken = dict(zip((row["task_id"] for row in rows), drawn.tolist(), strict=True))
-    return lambda row: taken.get(row["task_id"], row["theta_e_arcsec"])
+    broken.column("metrics", "theta_e_arcsec", lambda row: taken.get(row["task_id"], row["theta_e_arcsec"]))
 
 
 @fault("magnification_ratio", "the flux is sampled once a pixel", r" 0\.[5-9]\d+ of the arcs off by more than 0.03")
@@ -373,12 +375,9 @@ def _(broken):
     lensed_flux(broken, lambda row: 1.0 / row["magnification"])
 
 
-@fault("flux_theta_e_bins", "the Einstein radii are shuffled between rows", r"mean flux ratio at theta_e 0\.3: ", lambda sigma: sigma > 4)
-def _(broken):
-    broken.column("metrics", "theta_e_arcsec", shuffled_theta_e(broken))
-
-
-@fault("flux_theta_e_probe", "the light is renormalised after lensing", r"0\.5: 1\.585, 0\.75: 1\.585", lambda rise: rise <= 0)
+@fault(
+    "flux_theta_e_probe", "the light is renormalised after lensing", r"0\.5: 3\.981, 0\.75: 3\.981, .* 2\.5: 3\.981", lambda rise: rise <= 0
+)
 def _(broken):
     shipped = injection.render.nodes
 
@@ -398,22 +397,25 @@ def _(broken):
         broken.column("metrics", f"flux_stamp_{band}", lambda row, times=times: row["flux_stamp_r"] * times if arc(row) else None)
 
 
-@fault("arc_colours", "an arc has not its task's colour", r"colours off by 0\.02150 at most", lambda off: off == pytest.approx(0.0215, abs=1e-4))
+@fault(
+    "arc_colours",
+    "an arc has not its task's colour",
+    r"colours off by 0\.0215\d at most",
+    lambda off: off == pytest.approx(0.0215, abs=1e-4),
+)
 def _(broken):
     chosen = first(arc, True, lambda row: False)
     broken.column("metrics", "flux_stamp_g", lambda row: row["flux_stamp_g"] * 1.02 if chosen(row) else row["flux_stamp_g"])
 
 
-def replace_gates(**thresholds) -> tiers.Tier:
-    tier = replace_gates.tier
+def with_gates(tier: tiers.Tier, **thresholds) -> tiers.Tier:
     return replace(tier, gates=replace(tier.gates, **thresholds))
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="module")
 def tier(tiny_tier):
     """The tiny tier; its few rows are enough to judge the mean flux by theta_e."""
-    replace_gates.tier = tiers.load(str(tiny_tier))
-    return replace_gates(flux_bin_rows_min=20)
+    return with_gates(tiers.load(str(tiny_tier)), flux_bin_rows_min=20)
 
 
 @pytest.fixture
@@ -442,7 +444,83 @@ def test_every_gate_has_a_planted_fault():
     assert len(BY_NAME) == len(GATES) == 20
 
 
-def test_every_gate_passes_on_the_untouched_data_set(spark, tiny_dataset, tier):
-    results = validate(Data(spark, tiny_dataset, tier))
-    assert {r.gate: (r.outcome, r.message) for r in results if r.outcome != "pass"} == {}
-    assert all(r.n > 0 for r in results)
+def test_empty_tables_are_an_error_in_every_gate_that_reads_rows(broken, spark, tier):
+    for table in ("manifest", "stamps", "metrics"):
+        broken.rows(table, lambda rows: rows.slice(0, 0))
+    found = {r.gate: r.outcome for r in validate(Data(spark, broken.dataset, tier))}
+    reads_no_rows = {"schema", "one_run", "flux_theta_e_probe"}  # footers, and the shipped code on a row of its own
+    assert {g: o for g, o in found.items() if g not in reads_no_rows} == dict.fromkeys(found.keys() - reads_no_rows, "error")
+
+
+def test_a_gate_that_cannot_be_computed_is_an_error_that_blocks(broken, spark, tier):
+    shutil.rmtree(broken.dataset.table("metrics"))
+    for name in ("ranges", "rows_match", "magnification_ratio"):
+        result = judge(name, Data(spark, broken.dataset, tier))
+        assert (result.outcome, result.blocks) == ("error", True)
+        assert "no metrics table of tier tiny" in result.message
+
+
+def test_controls_that_a_tier_does_not_ask_for_are_not_applicable(spark, tiny_dataset, tier):
+    without = replace(tier, controls=replace(tier.controls, fraction=0.0))
+    result = judge("control_fraction", Data(spark, tiny_dataset, without))
+    assert (result.outcome, result.blocks) == ("not_applicable", False)
+    assert "asks for no controls" in result.message
+
+
+def test_too_few_rows_to_judge_are_not_applicable_in_a_small_tier_only(spark, tiny_dataset, tier):
+    data = Data(spark, tiny_dataset, with_gates(tier, flux_bin_rows_min=50))
+    small = judge("flux_theta_e_bins", data)
+    data.tier = with_gates(data.tier, small_tier=False)
+    large = judge("flux_theta_e_bins", data)
+    assert (small.outcome, large.outcome) == ("not_applicable", "fail")
+    assert "24 rows at theta_e 0.3" in small.message and "50 are needed" in small.message
+    assert "too few rows to judge" in large.message
+
+
+def test_arcs_that_sum_to_their_flux_may_still_be_at_another_place(broken, spark, tier):
+    broken.column("stamps", "arc", lambda row: np.roll(planes(row, "arc"), 1, axis=2).tobytes())
+    data = Data(spark, broken.dataset, tier)
+    assert [judge(name, data).outcome for name in ("arc_flux", "rerender")] == ["pass", "fail"]
+
+
+def test_the_untouched_data_set_passes_every_gate_and_a_fault_in_it_turns_go_into_no_go(broken, tiny_tier, tmp_path, capsys):
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(tiny_tier.read_text() + "flux_bin_rows_min = 20\n")  # its few rows are enough to judge all gates
+    flags = ["--tier", str(recipe), "--root", str(broken.dataset.root), "--dataset", broken.dataset.name]
+
+    def run():
+        code = main(flags)
+        last = json.loads(capsys.readouterr().out.splitlines()[-1])
+        page = Path(last["report"])
+        told = json.loads(page.with_name("report.json").read_text())
+        return code, last, page.read_text(), {g["gate"]: g for g in told["gates"]}
+
+    code, last, html, gates = run()
+    assert {name: g["message"] for name, g in gates.items() if g["outcome"] != "pass"} == {}
+    assert (code, last["verdict"]) == (0, "GO")
+    assert last["rows"] == {"parent": 150, "manifest": 120, "stamps": 120, "metrics": 120, "validation": 20}
+    assert list(gates) == list(BY_NAME) and all(g["n"] > 0 for g in gates.values())
+    assert [name for name in BY_NAME if name not in html] == []
+    assert set(re.findall(r"\bNO-GO\b|\bGO\b", html)) == {"GO"}
+
+    broken.patch.setattr(report.plots, "figures", lambda data: [])  # the verdict is not in the pictures
+    broken.patch.setattr(report.plots, "galleries", lambda data: [])
+    broken.column("metrics", "theta_e_arcsec", first(arc, 50.0, lambda row: row["theta_e_arcsec"]))
+    code, last, html, gates = run()
+    assert (code, last["verdict"]) == (1, "NO-GO")
+    assert gates["ranges"]["outcome"] == "fail"
+    assert "NO-GO" in html and "theta_e_arcsec: 1 outside" in html
+
+
+@pytest.mark.parametrize("outcomes, verdict", [
+    (["pass", "not_applicable"], "GO"), (["pass", "fail"], "NO-GO"), (["pass", "error"], "NO-GO"), (["not_applicable"], "NO-GO"), ([], "NO-GO"),
+])  # fmt: skip
+def test_the_verdict_is_go_if_a_gate_passed_and_none_that_blocks_failed(outcomes, verdict):
+    assert report.verdict([Result(o, "") for o in outcomes]) == verdict
+    warnings = [Result("fail", "", severity="warn"), Result("pass", "")]
+    assert report.verdict(warnings) == "GO"
+
+
+def test_validation_of_a_data_set_that_is_not_there_names_the_missing_table(tiny_tier, tmp_path, capsys):
+    assert main(["--tier", str(tiny_tier), "--root", str(tmp_path), "--dataset", "none"]) == 3
+    assert "no parent table of tier tiny" in capsys.readouterr().err

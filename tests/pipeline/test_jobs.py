@@ -1,0 +1,201 @@
+"""Jobs as they are run: their help, their sameness whatever the partitions, their files, their package."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from infra import package, submit_main
+from jobs import inject as inject_job
+from jobs import manifest as manifest_job
+from jobs.__main__ import JOBS
+from lib import runs, sampling, tiers
+from lib import spark as spark_tables
+from lib.injection import inject
+from lib.rows import where
+from lib.schemas import SPLITS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def tier(tiny_tier):
+    return tiers.load(str(tiny_tier))
+
+
+@pytest.fixture(scope="module")
+def manifest(tiny_dataset):
+    return runs.read(tiny_dataset, "manifest").sort_by("task_id")
+
+
+@pytest.fixture(scope="module")
+def hosts(tiny_dataset):
+    rows = runs.read(tiny_dataset, "parent")
+    return where(rows, split_guard=False)
+
+
+HELP = """
+import sys
+from importlib import import_module
+for job in {jobs}:
+    for main, argv in ((import_module("jobs.__main__").main, [job, "--help"]), (import_module("validation.__main__").main, ["--help"])):
+        try:
+            main(argv)
+        except SystemExit as end:
+            assert not end.code, (argv, end.code)
+        else:
+            raise AssertionError(argv)
+from pyspark import SparkContext
+assert SparkContext._gateway is None, "a JVM was started"
+"""
+
+
+def test_the_help_of_every_job_and_of_validation_ends_well_and_starts_no_spark():
+    done = subprocess.run([sys.executable, "-c", HELP.format(jobs=list(JOBS))], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in JOBS:
+        assert f"python -m jobs {name}" in done.stdout
+    assert "python -m validation" in done.stdout
+
+
+def test_the_list_of_jobs_is_told():
+    done = subprocess.run([sys.executable, "-m", "jobs", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, [name for name in JOBS if name not in done.stdout]) == (0, [])
+
+
+def test_the_order_of_the_hosts_does_not_change_the_manifest(hosts, manifest, tier):
+    shuffled = hosts.take(np.random.default_rng(3).permutation(hosts.num_rows))
+    made = pa.concat_tables(sampling.manifest(where(shuffled, split=split), tier, "set") for split in SPLITS)
+    assert made.sort_by("task_id").equals(manifest)
+
+
+@pytest.mark.parametrize("parts", [1, 5])
+def test_the_manifest_is_the_same_from_any_number_of_partitions(parts, spark, hosts, manifest, tier, tmp_path):
+    shuffled = hosts.take(np.random.default_rng(parts).permutation(hosts.num_rows))
+    frame = spark.createDataFrame(shuffled).repartition(parts).repartition(len(SPLITS), "split")
+    make = partial(manifest_job.tasks, tier=tier, dataset="set")
+    made, totals, _ = spark_tables.produce(frame, make, str(tmp_path), ("manifest",), {}, reads="parent")
+    read = pa.concat_tables(pq.ParquetFile(p).read() for p in (tmp_path / "manifest").iterdir())
+    assert made == {"manifest": 120}
+    assert sum(totals.values()) == hosts.num_rows
+    assert read.sort_by("task_id").equals(manifest)
+
+
+def test_a_stamp_does_not_depend_on_its_batch_or_its_place_in_it(manifest, tiny_dataset, tiny_survey, tier):
+    name = manifest["brickname"][0].as_py()
+    mine = where(manifest, brickname=name).slice(0, 5)
+    batch = inject(mine, tiny_survey, tier)
+    alone = [inject(mine.slice(k, 1), tiny_survey, tier) for k in (4, 1, 0, 3, 2)]
+    for table in ("stamps", "metrics"):
+        assert pa.concat_tables(one[table] for one in alone).sort_by("task_id").equals(batch[table])
+        by_job = runs.read(tiny_dataset, table)
+        by_job = by_job.filter(pa.array([i in set(mine["task_id"].to_pylist()) for i in by_job["task_id"].to_pylist()]))
+        assert by_job.sort_by("task_id").equals(batch[table])
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_tasks_come_by_brick_whatever_the_batches(size, manifest):
+    ordered = manifest.sort_by([("brickname", "ascending"), ("task_id", "ascending")])
+    found = list(inject_job.by_brick(ordered.to_batches(max_chunksize=size)))
+    assert [len(set(t["brickname"].to_pylist())) for t in found] == [1] * len(set(ordered["brickname"].to_pylist()))
+    assert pa.concat_tables(found).equals(ordered)
+
+
+def test_duckdb_reads_the_committed_files_by_a_glob(tiny_dataset, manifest):
+    duckdb = pytest.importorskip("duckdb")
+    for table in ("manifest", "stamps", "metrics"):
+        found = duckdb.sql(f"SELECT count(*), count(DISTINCT task_id) FROM '{tiny_dataset.folder}/{table}/*/*/*.parquet'")
+        assert found.fetchall() == [(120, 120)]
+    arcs = duckdb.sql(f"SELECT tier, sum(arc_snr > 0) FROM '{tiny_dataset.folder}/metrics/*/*/*.parquet' GROUP BY tier")
+    assert arcs.fetchall() == [("tiny", 72)]
+
+
+def test_every_file_of_a_run_tells_its_run_tier_code_and_config(tiny_dataset):
+    for table in ("parent", "manifest", "stamps", "metrics", "runs"):
+        for path in tiny_dataset.table(table).rglob("*.parquet"):
+            footer = {k.decode(): v.decode() for k, v in pq.read_schema(path).metadata.items()}
+            assert f"run_id={footer['run_id']}" == path.parent.name
+            assert (footer["tier"], footer["code_version"]) == ("tiny", runs.code_version())
+            assert len(footer["config_hash"]) == 16
+
+
+# package -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    return package.build(tmp_path_factory.mktemp("dist") / "arcmill.zip")
+
+
+def away(**more) -> dict[str, str]:
+    """An environment that knows nothing of the checkout."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "ARCMILL_MASTER", "SPARK_HOME")}
+    return kept | {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable} | more
+
+
+def test_the_package_holds_the_code_and_the_recipes_and_is_the_same_twice(archive, tmp_path):
+    names = zipfile.ZipFile(archive).namelist()
+    wanted = {"jobs/__main__.py", "lib/injection.py", "lib/lensing/sie.py", "validation/__main__.py", "validation/report.html",
+              "lib/tiers/demo.toml", "lib/tiers/grids.toml"}  # fmt: skip
+    assert wanted - set(names) == set()
+    assert [n for n in names if "__pycache__" in n or n.startswith(("tests/", "infra/"))] == []
+    again = package.build(tmp_path / "again.zip")
+    assert again.read_bytes() == archive.read_bytes()
+
+
+def test_the_package_is_the_code_it_says_and_its_physics_runs_from_the_archive(archive, tmp_path):
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from lib import runs, tiers; import lib.injection, validation.physics\n"
+        "assert lib.__file__.startswith(sys.argv[1]), lib.__file__\n"
+        "print(runs.code_version(), tiers.names(), validation.physics.probe()[0].round(2).tolist())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(archive)], cwd=tmp_path, env=away(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{runs.code_version()} {tiers.names()} [13.74, 20.08, ")
+
+
+def submit(archive: Path, cwd: Path, *argv: str):
+    entry = cwd / "submit_main.py"  # alone, as on a cluster: beside the checkout it would find the checkout
+    entry.write_text((ROOT / "infra" / "submit_main.py").read_text())
+    spark_submit = str(Path(sys.executable).with_name("spark-submit"))
+    flags = [
+        "--master",
+        "local[2]",
+        "--conf",
+        "spark.ui.enabled=false",
+        "--conf",
+        "spark.driver.bindAddress=127.0.0.1",
+        "--py-files",
+        str(archive),
+    ]
+    return subprocess.run(
+        [spark_submit, *flags, str(entry), *argv], cwd=cwd, env=away(SPARK_LOCAL_IP="127.0.0.1"), capture_output=True, text=True
+    )
+
+
+def test_spark_submit_runs_a_job_from_the_package_alone(archive, tiny_survey, tiny_tier, tiny_dataset, tmp_path):
+    tables = ["--tier", str(tiny_tier), "--root", str(tmp_path / "root"), "--dataset", "set"]
+    done = submit(archive, tmp_path, "parent", "--survey", str(tiny_survey), *tables)
+    assert done.returncode == 0, done.stderr[-2000:]
+    made = tiny_dataset.at(str(tmp_path / "root"), "set", "tiny")
+    assert runs.read(made, "parent").sort_by("galaxy_id").equals(runs.read(tiny_dataset, "parent").sort_by("galaxy_id"))
+
+
+def test_spark_submit_ends_with_the_code_of_a_job_that_failed(archive, tmp_path):
+    done = submit(archive, tmp_path, "parent", "--tier", "dmo", "--root", str(tmp_path), "--dataset", "set", "--survey", str(tmp_path))
+    assert done.returncode == 2
+    assert "parent: unknown tier 'dmo'" in done.stdout + done.stderr  # the driver's two streams come out as one
+
+
+@pytest.mark.parametrize("job", ["manifest", "validation"])
+def test_the_entry_of_spark_submit_returns_the_code_of_its_job(job, tmp_path, capsys):
+    assert submit_main.main([job, "--tier", "dmo", "--root", str(tmp_path), "--dataset", "set"]) == 2
+    assert "unknown tier 'dmo'; known: " in capsys.readouterr().err
