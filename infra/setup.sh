@@ -31,6 +31,7 @@ case "$(java_version "$java" 2>/dev/null || true)" in
         say "no Java 17 or 21 found: installing openjdk-17-jre-headless"
         { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq openjdk-17-jre-headless; } >&2 ||
             fail "Java could not be installed; by hand: apt-get install openjdk-17-jre-headless"
+        [ -z "${JAVA_HOME:-}" ] || fail "JAVA_HOME=$JAVA_HOME is not Java 17 or 21: unset it, Java 17 is installed now"
     else
         fail "Spark needs Java 17 or 21: sudo apt-get install openjdk-17-jre-headless (or set JAVA_HOME)"
     fi

@@ -1,4 +1,4 @@
-"""``python -m jobs NAME ...``: run one job.  Exit codes: 0 done, 2 wrong usage or config, 3 input or output at fault."""
+"""``python -m jobs NAME ...``: run one job.  Exit codes: 0 done, 1 too many tasks failed, 2 wrong usage or config, 3 input or output at fault."""
 
 import importlib
 import sys

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from lib import store, tiers
-from lib.errors import ConfigError, InputError
+from lib.errors import OK, InputError, TooManyFailed
+from lib.tiers import Tier
 
 log = logging.getLogger("arcmill")
 
@@ -32,11 +33,6 @@ def survey_folder(text: str) -> Path:
     return folder
 
 
-def pick(config: dict, *keys: str) -> dict:
-    """The parts of a tier's config that a job's data depend on."""
-    return {k: config[k] for k in ("name", "seed", *keys)}
-
-
 def report(record: dict) -> dict:
     """Say what a run made; the counts again, for the caller."""
     counts = json.loads(record["counts"])
@@ -46,6 +42,15 @@ def report(record: dict) -> dict:
         for name, number in counts.get(what, []):
             log.info("  %-60s %10d", name, number)
     return counts
+
+
+def require_made(counts: dict, tier: Tier) -> None:
+    """Fail, after writing, if fewer tasks were made than the tier accepts: the counts are in the message."""
+    statuses = dict(counts["statuses"])
+    share = statuses.get(OK, 0) / max(1, sum(statuses.values()))
+    if share < tier.gates.ok_fraction_min:
+        told = ", ".join(f"{k} {v}" for k, v in statuses.items())
+        raise TooManyFailed(f"{share:.3f} of the tasks were made, tier {tier.name} asks for {tier.gates.ok_fraction_min}: {told}")
 
 
 def positive(text: str) -> int:
@@ -62,6 +67,3 @@ def log_to_stderr() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     logging.getLogger("py4j").setLevel(logging.WARNING)
     logging.getLogger("numba").setLevel(logging.WARNING)
-
-
-__all__ = ["ConfigError", "log", "log_to_stderr", "parser", "pick", "positive", "report", "survey_folder"]

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 
 from jobs import cli
 from lib import config, runs, spark, store, tiers
+from lib.errors import InputError
 from lib.injection import inject
 from lib.survey import bricks
 from lib.tiers import Tier
@@ -53,11 +54,11 @@ def main(argv: list[str]) -> None:
     session = spark.session("arcmill inject")
     manifest = spark.read(session, dataset, "manifest")
     sizes = manifest.groupBy("brickname").agg(F.count("*").alias("n")).collect()
-    settings = cli.pick(config.plain(tier), "stamp", "psf", "noise")
+    settings = config.plain(tier)
     inputs = {"manifest": runs.committed(dataset, "manifest"), "coadds": _coadds(survey, [r["brickname"] for r in sizes])}
     with runs.start(dataset, "inject", ["stamps", "metrics"], settings, inputs, fresh=args.fresh, replace=args.replace) as run:
         if run.reused:
-            cli.report(run.reused)
+            cli.require_made(cli.report(run.reused), tier)
             return
         store.require_space(dataset.folder, BYTES_PER_ROW * sum(r["n"] for r in sizes))
         frame = manifest.repartitionByRange(min(len(sizes), 4096), "brickname").sortWithinPartitions("brickname", "task_id")
@@ -65,7 +66,11 @@ def main(argv: list[str]) -> None:
             made, totals, seconds = spark.produce(
                 frame, partial(stamps, survey=survey, tier=tier), run.staging, run.tables, run.footer, reads="manifest", rows_per_group=256
             )
-        cli.report(run.commit({"rows": made, "statuses": sorted((k, int(v)) for k, v in totals.items())}, seconds))
+        wanted = sum(r["n"] for r in sizes)
+        if set(made.values()) != {wanted}:
+            raise InputError(f"{wanted} tasks gave {made} rows: nothing is published")
+        statuses = sorted((k, int(v)) for k, v in totals.items())
+        cli.require_made(cli.report(run.commit({"rows": made, "statuses": statuses}, seconds)), tier)
 
 
 def _coadds(survey: Path, names: list[str]) -> str:

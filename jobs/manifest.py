@@ -31,7 +31,6 @@ def main(argv: list[str]) -> None:
     tier = tiers.load(args.tier)
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
     settings = config.plain(tier)
-    settings.pop("gates")
     inputs = {"parent": runs.committed(dataset, "parent")}
     with runs.start(dataset, "manifest", ["manifest"], settings, inputs, fresh=args.fresh, replace=args.replace) as run:
         if run.reused:

@@ -12,11 +12,12 @@ from lib.survey import sweeps
 from lib.tiers import Tier
 
 READ, FAILED = "catalogues read", "catalogues failed"
+PIXEL_ARCSEC = 0.262  # of the Legacy Surveys: no image is at hand yet whose WCS would say
 
 
 def parents(batches, tier: Tier, sizes: dict, allow_columns_missing: bool):
     """The galaxies of each catalogue that a batch names; one that cannot be read is told, and the rest are read."""
-    guard = 0.5 * 2**0.5 * tier.stamp.side_pix * 0.262
+    guard = 0.5 * 2**0.5 * tier.stamp.side_pix * PIXEL_ARCSEC
     for batch in batches:
         for path in batch["path"].to_pylist():
             try:
@@ -36,9 +37,11 @@ def main(argv: list[str]) -> None:
     tier = tiers.load(args.tier)
     survey = cli.survey_folder(args.survey)
     paths = [str(store.local(p)) for p in args.catalogue] if args.catalogue else sweeps.find(survey)
-    settings = cli.pick(config.plain(tier), "selection", "split", "stamp")
+    settings = config.plain(tier)
+    inputs: dict = store.fingerprint([*paths, *sweeps.size_files(survey)])
+    inputs["flags"] = [args.allow_missing, args.allow_columns_missing]
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
-    with runs.start(dataset, "parent", ["parent"], settings, store.fingerprint(paths), fresh=args.fresh, replace=args.replace) as run:
+    with runs.start(dataset, "parent", ["parent"], settings, inputs, fresh=args.fresh, replace=args.replace) as run:
         if run.reused:
             cli.report(run.reused)
             return

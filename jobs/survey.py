@@ -28,10 +28,12 @@ def make(spec: synthetic.SurveySpec, out: str, replace: bool = False) -> None:
     """Simulate what is missing of a survey; a folder of another survey, or of anything else, is refused."""
     folder = store.local(out)
     mark, said = folder / "survey.json", json.loads(json.dumps(dataclasses.asdict(spec)))
-    said["code"] = runs.code_version("lib.survey.synthetic", "lib.lensing", "lib.imaging")
+    said["code"] = runs.code_version("lib.survey", "lib.lensing", "lib.imaging")
     if mark.is_file():
         before = json.loads(mark.read_text())
         changed = config.differences({**before, "bricks": 0}, {**said, "bricks": 0})
+        if before["bricks"] > spec.bricks:
+            changed.append(f"bricks: {before['bricks']} -> {spec.bricks}")
         if changed and not replace:
             raise OutputError(f"{folder} holds another survey ({'; '.join(changed)}): give another --out, or --replace")
         if changed:

@@ -39,6 +39,12 @@ class OutputError(ArcmillError):
     exit_code = 3
 
 
+class TooManyFailed(ArcmillError):
+    """The tables are written, but more tasks failed than the tier accepts."""
+
+    exit_code = 1
+
+
 class RowError(Exception):
     """One row cannot be made, for a reason in the data: its ``status`` and ``error``."""
 

@@ -75,7 +75,7 @@ def _make(task: dict, brick: Brick, tier: Tier) -> tuple[dict, dict]:
     measured |= {f"psf_source_{b}": source for b, source in zip(BANDS, sources, strict=True)}
     measured["pixel_scale_arcsec"] = brick.pixel_scale_arcsec
     measured = {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in measured.items()}
-    seen, weight = _expose(task, image, invvar, arc, tier)
+    seen, weight = expose(task, image, invvar, arc, tier)
     pixels = {
         "x_pix": x, "y_pix": y, "stamp": seen.tobytes(), "arc": arc.tobytes(),
         "invvar": weight.tobytes(), "mask": _mask(bad, bits).tobytes(),
@@ -192,8 +192,8 @@ def light(task: dict, x: float, y: float, side: int, psfs, fluxes, pixel_arcsec:
     return (shapes * np.asarray(fluxes)[:, None, None]).astype(np.float32), mu[0] * fluxes
 
 
-def _expose(task, image, invvar, arc, tier: Tier):
-    """(stamp, invvar) with the arc and, if the tier asks for it, the noise of its own electrons."""
+def expose(task, image, invvar, arc, tier: Tier):
+    """(stamp, invvar) float32 with the arc and, if the tier asks for it, the noise of its own electrons, seeded by the row."""
     if not arc.any():
         return image, invvar
     seen, weight = image.astype(float) + arc, invvar.astype(float)

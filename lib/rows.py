@@ -48,11 +48,6 @@ def check(data, schema: pa.Schema) -> None:
         raise ValueError("; ".join(problems))
 
 
-def concat(tables: list[pa.Table], schema: pa.Schema) -> pa.Table:
-    """Tables one after the other; an empty table of ``schema`` where there is none."""
-    return pa.concat_tables(tables) if tables else schema.empty_table()
-
-
 def where(data: pa.Table, **equal) -> pa.Table:
     """Rows whose columns equal the given values.
 

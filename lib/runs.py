@@ -14,11 +14,12 @@ from importlib import resources
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lib import __version__, config, rows, schemas
+from lib import __version__, config, rows, schemas, tiers
 from lib.errors import ConfigError, InputError
 from lib.store import Dataset
 
 log = logging.getLogger(__name__)
+NOT_DATA = ("picture.py",)  # sources that no table depends on; a tier's values are in the config
 
 
 def now() -> str:
@@ -31,7 +32,8 @@ def code_version(*packages: str) -> str:
     digest = hashlib.blake2b(digest_size=6)
     for package in packages or ("lib", "jobs"):
         for path in sorted(_sources(resources.files(package)), key=lambda p: str(p)):
-            digest.update(path.name.encode() + b"\0" + path.read_bytes())
+            if path.name not in NOT_DATA and (path.name.endswith(".py") or path.name == "grids.toml"):
+                digest.update(path.name.encode() + b"\0" + path.read_bytes())
     return f"{__version__}+{digest.hexdigest()}"
 
 
@@ -39,17 +41,14 @@ def _sources(folder):
     for path in folder.iterdir():
         if path.is_dir():
             yield from _sources(path)
-        elif path.name.endswith((".py", ".toml")):
+        else:
             yield path
 
 
 def committed(dataset: Dataset, table: str) -> list[str]:
-    """Ids of the runs whose files are the table."""
-    found = []
-    for record in records(dataset):
-        if table in json.loads(record["counts"])["rows"] and dataset.run(table, record["run_id"]).is_dir():
-            found.append(record["run_id"])
-    return found
+    """Ids of the runs whose files are the table: the newest, should a kill have left the one it replaces as well."""
+    found = [r["run_id"] for r in records(dataset) if table in json.loads(r["counts"])["rows"]]
+    return [run_id for run_id in found[-1:] if dataset.run(table, run_id).is_dir()]
 
 
 def records(dataset: Dataset) -> list[dict]:
@@ -86,6 +85,7 @@ class Run:
     run_id: str
     started: str = field(default_factory=now)
     reused: dict | None = None
+    replaces: list[str] = field(default_factory=list)
 
     @property
     def footer(self) -> dict[str, str]:
@@ -96,9 +96,8 @@ class Run:
         }  # fmt: skip
 
     def forget(self) -> None:
-        """Drop the reused run: it is to be made again, under a new id."""
-        for table in (*self.tables, "runs"):
-            self.dataset.drop(table, self.run_id)
+        """Make the reused run again, under a new id."""
+        self.replaces.append(self.run_id)
         self.reused, self.run_id = None, _run_id()
 
     @property
@@ -106,11 +105,11 @@ class Run:
         return str(self.dataset.staging(self.run_id))
 
     def commit(self, counts: dict, core_seconds: float) -> dict:
-        """Publish the staged tables and record the run; ``counts`` holds ``rows`` by table, and what else is told."""
-        self.dataset.publish(self.run_id, list(self.tables))
-        return self.record(counts, core_seconds)
+        """Publish the staged tables, record the run, and only then drop what it replaces.
 
-    def record(self, counts: dict, core_seconds: float) -> dict:
+        ``counts`` holds ``rows`` by table, and what else is told of the run.
+        """
+        self.dataset.publish(self.run_id, list(self.tables))
         row = {
             "run_id": self.run_id, "command": self.command, "tier": self.dataset.tier, "key": self.key,
             "config_hash": config.digest(self.config), "config": json.dumps(self.config, sort_keys=True),
@@ -123,30 +122,34 @@ class Run:
         table = rows.table({k: [v] for k, v in row.items()}, schemas.RUNS)
         pq.write_table(table.replace_schema_metadata(self.footer), staged / "run.parquet")
         self.dataset.publish(self.run_id, ["runs"])
+        for old in self.replaces:
+            _drop(self.dataset, self.tables, old)
         return row
 
 
 @contextmanager
 def start(dataset: Dataset, command: str, tables, settings: dict, inputs: dict, *, fresh: bool = False, replace: bool = False):
-    """A ``Run`` that writes ``tables``, the dataset held for it.
+    """A ``Run`` that writes ``tables``, the dataset held for it; ``settings`` is the whole config.
 
-    An equal run is reused. Another one in these tables is an error that names what changed; ``fresh`` drops any earlier
-    run, ``replace`` one that differs.
+    An equal run is reused. Another one in these tables is an error that names what changed; ``fresh`` replaces any
+    earlier run, ``replace`` one that differs. What is replaced stays until the new run is committed.
     """
     dataset.claim()
-    key = config.digest({"command": command, "config": settings, "inputs": inputs, "code": code_version()})
+    mine = tiers.parts(settings, command)
+    key = config.digest({"command": command, "config": mine, "inputs": inputs, "code": code_version()})
     with dataset.writer(command):
         _sweep(dataset)
         run = Run(dataset, command, tuple(tables), key, settings, inputs, _run_id())
         for old in [r for r in records(dataset) if r["command"] == command]:
-            if old["key"] == key and not fresh:
+            if not all(dataset.run(table, old["run_id"]).is_dir() for table in tables):
+                _drop(dataset, run.tables, old["run_id"])  # somebody removed its files
+            elif old["key"] == key and not fresh:
                 run.reused, run.run_id = old, old["run_id"]
                 log.info("%s: unchanged, run %s is reused", command, old["run_id"])
             elif fresh or replace:
-                for table in (*tables, "runs"):
-                    dataset.drop(table, old["run_id"])
+                run.replaces.append(old["run_id"])
             else:
-                raise ConfigError(_refusal(old, settings, inputs))
+                raise ConfigError(_refusal(old, mine, inputs))
         try:
             yield run
         except BaseException:
@@ -159,7 +162,7 @@ def _run_id() -> str:
 
 
 def _refusal(old: dict, settings: dict, inputs: dict) -> str:
-    changed = config.differences(json.loads(old["config"]), settings)
+    changed = config.differences(tiers.parts(json.loads(old["config"]), old["command"]), settings)
     if old["code_version"] != code_version():
         changed.append(f"code: {old['code_version']} -> {code_version()}")
     before = json.loads(old["inputs"])
@@ -171,10 +174,20 @@ def _refusal(old: dict, settings: dict, inputs: dict) -> str:
     )
 
 
+def _drop(dataset: Dataset, tables, run_id: str) -> None:
+    """Drop a run: its record first, so that what a kill leaves of it is nobody's, and swept away."""
+    for table in ("runs", *tables):
+        dataset.drop(table, run_id)
+
+
 def _sweep(dataset: Dataset) -> None:
-    """Remove what killed runs left: staged files, and published folders that no record owns."""
-    shutil.rmtree(dataset.folder / "_staging", ignore_errors=True)
-    known = {r["run_id"] for r in records(dataset)}
+    """Remove what killed runs left: staged files, runs that a newer one replaced, folders that no record owns."""
+    shutil.rmtree(dataset.staging("any").parent, ignore_errors=True)
+    newest = {r["command"]: r["run_id"] for r in records(dataset)}
+    for record in records(dataset):
+        if record["run_id"] != newest[record["command"]]:
+            _drop(dataset, json.loads(record["counts"])["rows"], record["run_id"])
+    known = set(newest.values())
     for table in schemas.TABLES:
         for folder in dataset.table(table).glob("run_id=*"):
             run_id = folder.name.removeprefix("run_id=")

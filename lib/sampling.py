@@ -41,6 +41,8 @@ def manifest(hosts: pa.Table, tier: Tier, dataset: str) -> pa.Table:
     split, count = hosts["split"][0].as_py(), hosts.num_rows
     wanted = expected_counts(tier, {split: count})[split]
     galaxy = hosts["galaxy_id"].to_numpy()
+    if len(np.unique(galaxy)) < count:
+        raise InputError(f"split {split}: {count - len(np.unique(galaxy))} galaxies are in the parent table more than once")
     order = np.lexsort((galaxy, draws.hash64("host order", tier.seed, galaxy)))
     lenses = order[: lens_hosts(tier, split, count)]
     if len(lenses) < lens_hosts(tier, split, count):
@@ -92,7 +94,7 @@ def _spread(galaxy, config, replicate, count, tier: Tier, purpose: str):
 
 
 def _features(hosts: pa.Table, tolerance: dict[str, float]):
-    """Matching variables in units of their tolerance (hosts, variables); unknown values are far from everything."""
+    """Matching variables in units of their tolerance (hosts, variables); an unknown value is far from every known one."""
     derived = {"gr": ("mag_g", "mag_r"), "rz": ("mag_r", "mag_z")}
     columns = []
     for name, width in tolerance.items():
@@ -111,8 +113,6 @@ def _match(hosts: pa.Table, lenses, others, tier: Tier):
     The distance is the largest difference of any variable.  Closest pairs are taken first, rung by rung; what no rung
     holds gets the nearest galaxy left, at the rung after the last.
     """
-    if not tier.controls.tolerance:
-        raise ConfigError("controls.tolerance: unpaired controls need the variables to match on")
     features = _features(hosts, tier.controls.tolerance)
     galaxy = hosts["galaxy_id"].to_numpy()
     tree = cKDTree(features[others])
@@ -131,7 +131,7 @@ def _match(hosts: pa.Table, lenses, others, tier: Tier):
 def _tasks(hosts, lens, config, replicate, role, tier: Tier, dataset: str, galaxy_row=None) -> pa.Table:
     """Rows of one role.  Draws are keyed by the injection they belong to; a control keeps them, without light."""
     taken = hosts.take(lens if galaxy_row is None else galaxy_row)
-    key = (hosts["galaxy_id"].to_numpy()[lens], config, replicate)
+    key = (hosts["galaxy_id"].to_numpy()[lens], _config_keys(tier)[config], replicate)
     own = (taken["galaxy_id"].to_numpy(), *key, np.full(len(lens), role))
     pair = (key[0], *key, np.full(len(lens), INJECTED))
     grid = np.array(tier.configs())[config]
@@ -165,6 +165,12 @@ def _tasks(hosts, lens, config, replicate, role, tier: Tier, dataset: str, galax
         "stamp_side_pix": np.full(count, tier.stamp.side_pix),
     }  # fmt: skip
     return rows.table(columns, MANIFEST)
+
+
+def _config_keys(tier: Tier):
+    """A number for each config, from its values and not its place: adding a value to a grid renames no other task."""
+    values = np.array(tier.configs()).view(np.int64)
+    return draws.hash64(f"config {tier.name} {tier.grid}", 0, *values.T).view(np.int64)
 
 
 def _ids(key, tier: Tier) -> list[str]:

@@ -170,7 +170,7 @@ RUNS = pa.schema([
     column("run_id", s, "id of the run, in the path of the files it wrote"),
     column("command", s, "job"),
     column("tier", s, "tier"),
-    column("key", s, "hash of command, config, code and inputs: equal keys make equal data"),
+    column("key", s, "hash of command, code, inputs and the parts of the config that the job depends on: equal keys make equal data"),
     column("config_hash", s, "hash of the tier's config"),
     column("config", s, "the whole config, as JSON"),
     column("code_version", s, "version and content hash of the code"),

@@ -6,6 +6,7 @@ that Spark reports are kept, so every row is there exactly once.
 """
 
 import json
+import logging
 import os
 import sys
 import threading
@@ -25,6 +26,7 @@ from lib.errors import ArcmillError, InputError
 from lib.runs import files
 from lib.store import Dataset
 
+log = logging.getLogger(__name__)
 MADE = pa.schema([
     pa.field("table", pa.string()), pa.field("path", pa.string()), pa.field("rows", pa.int64()),
     pa.field("counts", pa.string()), pa.field("core_seconds", pa.float64()), pa.field("error", pa.string()),
@@ -45,7 +47,7 @@ def session(app: str) -> SparkSession:
         "spark.sql.execution.arrow.maxRecordsPerBatch": "1024",
         "spark.ui.showConsoleProgress": "false",
     }
-    if "SPARK_SUBMIT_MODE" not in os.environ and SparkSession.getActiveSession() is None:
+    if "PYSPARK_GATEWAY_PORT" not in os.environ and SparkSession.getActiveSession() is None:
         settings |= {
             "spark.master": os.environ.get("ARCMILL_MASTER", "local[*]"),
             "spark.ui.enabled": "false",
@@ -60,6 +62,7 @@ def session(app: str) -> SparkSession:
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
+    log.info("spark: %s, %d cores", spark.sparkContext.master, spark.sparkContext.defaultParallelism)
     return spark
 
 
@@ -130,6 +133,11 @@ def produce(frame: DataFrame, make, staging: str, tables: tuple[str, ...], foote
         if row["table"]:
             sums[row["table"]] += row["rows"]
             kept.add((row["table"], row["path"]))
+    lost = [path for table, path in sorted(kept) if not (Path(staging) / table / path).is_file()]
+    if lost:
+        raise InputError(
+            f"{len(lost)} files that the workers wrote are not in {staging}: {lost[0]} ...; is the folder shared by all workers?"
+        )
     for table in tables:
         folder = Path(staging) / table
         folder.mkdir(parents=True, exist_ok=True)

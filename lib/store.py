@@ -4,6 +4,7 @@ Local folders (a path or ``file:``) today.  A table is ``{root}/{dataset}/{table
 writes under ``_staging`` and its folders are renamed into place, so a reader sees a run's files whole or not at all.
 """
 
+import fcntl
 import json
 import os
 import shutil
@@ -85,7 +86,7 @@ class Dataset:
         return self.table(table) / f"run_id={run_id}"
 
     def staging(self, run_id: str) -> Path:
-        return self.folder / "_staging" / run_id
+        return self.folder / "_staging" / f"tier={self.tier}" / run_id
 
     def claim(self) -> None:
         """Make the folder ours; refuse one that holds other data."""
@@ -110,49 +111,33 @@ class Dataset:
         """Take a run out of a table: renamed away first, so that no reader sees half of it."""
         folder = self.run(table, run_id)
         if folder.exists():
-            gone = self.folder / "_staging" / f"dropped-{table}-{run_id}"
+            gone = self.staging(f"dropped-{run_id}") / table
             gone.parent.mkdir(parents=True, exist_ok=True)
             os.rename(folder, gone)
             shutil.rmtree(gone)
 
     @contextmanager
     def writer(self, what: str):
-        """Hold the tier for one writer; a second one is refused, and told who is first."""
-        lock = self.folder / f"_writer-{self.tier}.json"
-        me = {"pid": os.getpid(), "host": socket.gethostname(), "what": what}
-        for _ in range(2):
-            try:
-                with open(lock, "x") as handle:
-                    json.dump(me, handle)
-                break
-            except FileExistsError:
-                first = _read_lock(lock)
-                if first and first["host"] == me["host"] and not _alive(first["pid"]):
-                    lock.unlink(missing_ok=True)  # left behind by a process that was killed
-                    continue
-                raise OutputError(f"{self.folder} is being written by {first or 'another process'}; lock: {lock}") from None
-            except OSError as error:
-                raise OutputError(f"cannot write to {self.folder}: {error.strerror}") from error
-        else:
-            raise OutputError(f"{self.folder} is being written by another process; lock: {lock}")
+        """Hold the tier for one writer; a second one is refused, and told who is first.
+
+        The lock is the kernel's (flock): it ends with the process that holds it, however that dies.
+        """
+        path = self.folder / f"_writer-{self.tier}.json"
         try:
+            lock = open(path, "a+")  # noqa: SIM115 (held for the length of the run)
+        except OSError as error:
+            raise OutputError(f"cannot write to {self.folder}: {error.strerror}") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                lock.seek(0)
+                first = lock.read().strip() or "another process"
+                raise OutputError(f"{self.folder} is being written by {first}; lock: {path}") from None
+            lock.seek(0)
+            lock.truncate()
+            json.dump({"pid": os.getpid(), "host": socket.gethostname(), "what": what}, lock)
+            lock.flush()
             yield
-        finally:
-            lock.unlink(missing_ok=True)
-
-
-def _read_lock(lock: Path):
-    try:
-        return json.loads(lock.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+            lock.seek(0)
+            lock.truncate()

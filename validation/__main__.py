@@ -48,9 +48,9 @@ def judge(args) -> tuple[str, dict]:
     inputs |= {"files": store.fingerprint(p for t in inputs for p in runs.files(dataset, t))}
     inputs |= {"validation": runs.code_version("lib", "validation")}
     with runs.start(dataset, "validation", ["validation"], settings, inputs, replace=True) as run:
-        if run.reused and (folder / "report.html").is_file():
-            summary = json.loads((folder / "report.json").read_text())
-            results = [_from_row(g) for g in summary["gates"]]
+        kept = report.read(folder, run.run_id) if run.reused else None
+        if kept:
+            results = [_from_row(g) for g in kept["gates"]]
         else:
             if run.reused:
                 run.forget()
@@ -67,8 +67,8 @@ def judge(args) -> tuple[str, dict]:
                     "run_id": run.run_id, "started": run.started, "code_version": runs.code_version(),
                     "config_hash": run.footer["config_hash"], "config": json.dumps(settings, indent=1),
                 }  # fmt: skip
-                report.write(data, results, {g.name: g.about for g in GATES}, about, folder)
                 run.commit({"rows": {"validation": len(made)}}, 0.0)
+                report.write(data, results, {g.name: g.about for g in GATES}, about, folder)
     report.terminal(results)
     verdict = report.verdict(results)
     counted = {

@@ -60,18 +60,21 @@ def controls(data: Data, facts) -> object:
     if target == 0:
         return not_applicable(f"tier {data.tier.name} asks for no controls")
     rows = _by_split_and_role(data)
-    worst, where, n = 0.0, "", 0
+    worst, where, n, passed = 0.0, "", 0, True
     for split in SPLITS:
         here = {r["role"]: r["n"] for r in rows if r["split"] == split}
         total = sum(here.values())
         n += total
         if total and (off := abs(1 - here.get("injected", 0) / total - target)) >= worst:
             worst, where = off, split
+        passed &= not total or off <= limit + 0.5 / total  # a whole number of controls can be half a row off
     lost = data.frame("manifest").filter("role != 'injected'").join(
         data.frame("manifest").filter("role = 'injected'").select(F.col("task_id").alias("pair_id")), "pair_id", how="left_anti"
     ).count()  # fmt: skip
-    message = f"fraction off by {worst:.4f} at most (in {where}); {lost} controls have no injection as partner"
-    return judged(worst <= limit and lost == 0, message, measured=worst, threshold=limit, n=n)
+    rungs = data.frame("manifest").filter("role = 'unpaired_control'").agg(F.count_if(F.col("match_rung") == 1), F.count("*")).collect()[0]
+    message = (f"fraction off by {worst:.4f} at most (in {where}); {lost} controls have no injection as partner; "
+               f"{rungs[0]} of {rungs[1]} unpaired ones matched on the first rung")  # fmt: skip
+    return judged(passed and lost == 0, message, measured=worst, threshold=limit, n=n)
 
 
 @gate("grid_values", "manifest", "every value of the named grid is used, about equally often", unit="sigma")
@@ -81,6 +84,8 @@ def grid(data: Data, facts) -> object:
     expected = grids()[data.tier.grid]
     frame = data.frame("manifest").filter("role = 'injected'")
     n, worst, where, missing = frame.count(), 0.0, "", []
+    if data.tier.gates.small_tier and 0 < n < len(data.tier.configs()):
+        return not_applicable(f"{n} injections cannot hold the {len(data.tier.configs())} configs of grid {data.tier.grid}", n=n)
     for name in ("theta_e_arcsec", "src_dmag", "src_reff_arcsec", "src_e", "shear"):
         wanted = getattr(expected, name)
         found = {round(r[0], 6): r[1] for r in frame.groupBy(name).count().collect()}
@@ -94,7 +99,14 @@ def grid(data: Data, facts) -> object:
                 missing.append(f"{name}={value} is missing")
         missing += [f"{name}={value} is not in the grid" for value in found]
     message = "; ".join(missing[:5]) if missing else f"all values of grid {data.tier.grid} are used; {where}"
-    return judged(not missing and worst < 5, message, measured=worst, threshold=5, n=n, examples=tuple(missing[:5]))
+    return judged(
+        not missing and worst < data.tier.gates.grid_sigma,
+        message,
+        measured=worst,
+        threshold=data.tier.gates.grid_sigma,
+        n=n,
+        examples=tuple(missing[:5]),
+    )
 
 
 GATES = (counts, unique, splits, controls, grid)

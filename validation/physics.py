@@ -57,9 +57,9 @@ def ratio(data: Data, facts) -> object:
     found = np.where(np.isfinite(found), found, np.inf)
     median = abs(float(np.median(found)) - 1.0)
     far = np.abs(found - 1.0) > limits.magnification_tail
-    passed = median < limits.magnification_median and far.mean() <= 0.01
+    passed = median < limits.magnification_median and far.mean() <= limits.magnification_tail_share
     message = (f"median off by {median:.5f} (limit {limits.magnification_median:g}), {far.mean():.4f} of the arcs off by more than "
-               f"{limits.magnification_tail:g} (limit 0.01)")  # fmt: skip
+               f"{limits.magnification_tail:g} (limit {limits.magnification_tail_share:g})")  # fmt: skip
     return judged(passed, message, measured=median, threshold=limits.magnification_median, n=len(rows),
                   examples=tuple(rows[k]["task_id"] for k in np.flatnonzero(far)[:5]))  # fmt: skip
 
@@ -140,7 +140,7 @@ def _colour_facts(tier):
     mine = (F.col("status") == OK) & (F.col("role") == "injected")
     out = {"n": F.count_if(mine)}
     for name, (a, b) in {"src_gr": ("g", "r"), "src_rz": ("r", "z")}.items():
-        seen = -2.5 * F.log10(F.col(f"flux_stamp_{a}") / F.col(f"flux_stamp_{b}"))
+        seen = -2.5 * F.log10(F.try_divide(F.col(f"flux_stamp_{a}"), F.col(f"flux_stamp_{b}")))
         out[f"{name} off"] = F.max(F.when(mine, F.abs(seen - F.col(name))))
         out[f"{name} spread"] = F.stddev(F.when(mine, seen))
     return out
@@ -151,7 +151,7 @@ def colours(data: Data, facts) -> object:
     worst = max(facts["src_gr off"] or 0.0, facts["src_rz off"] or 0.0)
     spread = min(facts["src_gr spread"] or 0.0, facts["src_rz spread"] or 0.0)
     limit = 2.5 * np.log10(1.0 + data.tier.gates.colour_tolerance)
-    wide = max(data.tier.draws.src_gr[1], data.tier.draws.src_rz[1]) == 0 or spread > 0.01
+    wide = max(data.tier.draws.src_gr[1], data.tier.draws.src_rz[1]) == 0 or spread > data.tier.gates.colour_spread_min_mag
     message = f"colours off by {worst:.5f} at most, their spread is {spread:.3f}"
     return judged(worst <= limit and wide, message, measured=worst, threshold=limit, n=facts["n"])
 

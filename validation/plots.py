@@ -8,8 +8,8 @@ import matplotlib
 import numpy as np
 from pyspark.sql import functions as F
 
+from lib import reader
 from lib.imaging import picture
-from lib.schemas import BANDS
 from validation import physics
 from validation.result import Data
 
@@ -72,7 +72,11 @@ def _ratio(arcs):
 def _snr(arcs):
     figure, axes = plt.subplots(figsize=(4.6, 3.2))
     points = axes.scatter(
-        arcs.theta_e_arcsec * (1 + 0.02 * np.sin(np.arange(len(arcs)))), arcs.arc_snr, c=arcs.mag_r_observed + arcs.src_dmag, s=9, cmap="viridis_r"
+        arcs.theta_e_arcsec * (1 + 0.02 * np.sin(np.arange(len(arcs)))),
+        arcs.arc_snr,
+        c=arcs.mag_r_observed + arcs.src_dmag,
+        s=9,
+        cmap="viridis_r",
     )
     figure.colorbar(points, label="source r (mag)")
     axes.axhline(5, color="0.5", lw=1, ls="--")
@@ -172,11 +176,10 @@ def _cubes(data: Data, ids: list[str]) -> dict[str, dict]:
     rows = (
         data.frame("stamps")
         .filter(F.col("task_id").isin(ids) & (F.col("status") == "ok"))
-        .select("task_id", "stamp_side_pix", "stamp", "arc")
+        .select("task_id", "bands", "stamp_side_pix", "stamp", "arc")
         .collect()
     )
-    shape = {r["task_id"]: (len(BANDS), r["stamp_side_pix"], r["stamp_side_pix"]) for r in rows}
-    return {r["task_id"]: {k: np.frombuffer(r[k], np.float32).reshape(shape[r["task_id"]]) for k in ("stamp", "arc")} for r in rows}
+    return {r["task_id"]: reader.planes(r.asDict()) for r in rows}
 
 
 def _card(cubes, caption: str) -> dict:

@@ -49,6 +49,15 @@ def write(data: Data, results: list[Result], abouts: dict[str, str], run: dict, 
     return folder / "report.html"
 
 
+def read(folder: Path, run_id: str) -> dict | None:
+    """``report.json`` of that validation run; None if the folder holds none or another's."""
+    try:
+        page = json.loads((folder / "report.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return page if page["run"]["run_id"] == run_id and (folder / "report.html").is_file() else None
+
+
 def _try(part, data: Data) -> dict:
     try:
         return {"value": part(data), "error": ""}

@@ -1,11 +1,13 @@
 """Gates on the stamps and metrics as tables and pixels."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import functions as F
 
-from lib import injection, schemas
+from lib import config, injection, reader, runs, schemas, tiers
 from lib.errors import OK
 from lib.imaging import psf
 from lib.schemas import BANDS, METRICS
@@ -103,8 +105,8 @@ def _null_counts(tier):
 @gate("critical_nulls", "metrics", "nothing that must be known is null, and nothing is measured on a control's arc",
       aggregates=_null_counts, unit="values")  # fmt: skip
 def nulls(data: Data, facts) -> object:
-    n = facts.pop("n")
-    found = {k: v for k, v in facts.items() if v}
+    n = facts["n"]
+    found = {k: v for k, v in facts.items() if v and k != "n"}
     message = ", ".join(f"{k}: {v}" for k, v in found.items()) or "no null where none may be"
     return judged(not found, message, measured=sum(found.values()), threshold=0, n=n, examples=tuple(found))
 
@@ -127,9 +129,9 @@ def _range_counts(tier):
 
 @gate("ranges", "metrics", "every column within its physical range", aggregates=_range_counts, unit="values")
 def ranges(data: Data, facts) -> object:
-    n = facts.pop("n")
-    found = {k: v for k, v in facts.items() if v}
-    message = ", ".join(f"{k}: {v} outside" for k, v in found.items()) or f"{len(facts)} columns are within their ranges"
+    n = facts["n"]
+    found = {k: v for k, v in facts.items() if v and k != "n"}
+    message = ", ".join(f"{k}: {v} outside" for k, v in found.items()) or f"{len(facts) - 1} columns are within their ranges"
     return judged(not found, message, measured=sum(found.values()), threshold=0, n=n, examples=tuple(found))
 
 
@@ -163,27 +165,26 @@ PIXELS = "task_id string, bad string, arc_g double, arc_r double, arc_z double"
 
 def _pixels(batches):
     """For each stamp: what is wrong with its planes, and the arc's flux in each band."""
+    kinds = [pa.string()] * 2 + [pa.float64()] * 3
+    fields = [pa.field(k.split()[0], t) for k, t in zip(PIXELS.split(", "), kinds, strict=True)]
     for batch in batches:
         out: list[dict] = []
         for row in batch.to_pylist():
-            shape = (len(row["bands"]), row["stamp_side_pix"], row["stamp_side_pix"])
-            planes = {k: np.frombuffer(row[k] or b"", np.float32) for k in ("stamp", "arc", "invvar")}
-            bad = [f"{k} has {p.size} pixels" for k, p in planes.items() if p.size != np.prod(shape)]
-            if len(row["mask"] or b"") != np.prod(shape[1:]):
-                bad.append(f"mask has {len(row['mask'] or b'')} pixels")
-            told = dict.fromkeys(("arc_g", "arc_r", "arc_z"))
-            if not bad:
-                cubes = {k: p.reshape(shape) for k, p in planes.items()}
-                bad += [f"{k} is not finite" for k, c in cubes.items() if not np.isfinite(c).all()]
-                bad += [f"{k} plane is constant" for k in ("stamp",) if (np.ptp(cubes[k], axis=(1, 2)) == 0).any()]
-                if (cubes["invvar"] < 0).any() or (cubes["invvar"] == 0).all():
-                    bad.append("invvar is negative or zero everywhere")
-                if row["role"] != "injected" and cubes["arc"].any():
-                    bad.append("a control has an arc")
-                told = {f"arc_{b}": float(v) for b, v in zip(BANDS, cubes["arc"].sum(axis=(1, 2), dtype=float), strict=True)}
-            out.append({"task_id": row["task_id"], "bad": "; ".join(bad) or None} | told)
-        kinds = [pa.string()] * 2 + [pa.float64()] * 3
-        fields = [pa.field(k.split()[0], t) for k, t in zip(PIXELS.split(", "), kinds, strict=True)]
+            told: dict = {"task_id": row["task_id"]} | dict.fromkeys(f"arc_{b}" for b in BANDS)
+            try:
+                cubes = reader.planes(row)
+            except ValueError as error:
+                out.append(told | {"bad": str(error)})
+                continue
+            bad = [f"{k} is not finite" for k in reader.PLANES if not np.isfinite(cubes[k]).all()]
+            if (np.ptp(cubes["stamp"], axis=(1, 2)) == 0).any():
+                bad.append("stamp plane is constant")
+            if (cubes["invvar"] < 0).any() or (cubes["invvar"] == 0).all():
+                bad.append("invvar is negative or zero everywhere")
+            if row["role"] != "injected" and cubes["arc"].any():
+                bad.append("a control has an arc")
+            flux = cubes["arc"].sum(axis=(1, 2), dtype=float)
+            out.append(told | {"bad": "; ".join(bad) or None} | {f"arc_{b}": float(v) for b, v in zip(BANDS, flux, strict=True)})
         yield pa.RecordBatch.from_pylist(out, schema=pa.schema(fields))
 
 
@@ -207,8 +208,8 @@ def planes(data: Data, facts) -> object:
 def arc_flux(data: Data, facts) -> object:
     wanted = data.frame("metrics").filter("status = 'ok' AND role = 'injected'")
     joined = wanted.join(_scan(data), "task_id", how="inner")
-    off = F.greatest(*[F.abs(F.col(f"arc_{b}") / F.col(f"flux_stamp_{b}") - 1.0) for b in BANDS])
-    limit = 1e-4
+    off = F.greatest(*[F.abs(F.try_divide(F.col(f"arc_{b}"), F.col(f"flux_stamp_{b}")) - 1.0) for b in BANDS])
+    limit = data.tier.gates.pixel_tolerance
     found = joined.select("task_id", off.alias("off")).collect()
     worst = max((r["off"] if r["off"] is not None else np.inf for r in found), default=0.0)
     bad = tuple(r["task_id"] for r in found if r["off"] is None or not r["off"] <= limit)
@@ -218,27 +219,82 @@ def arc_flux(data: Data, facts) -> object:
 
 @gate("rerender", "stamps", "sampled arcs, rendered again from the manifest, are the stored ones", unit="of the peak")
 def rerender(data: Data, facts) -> object:
-    picked = [r for r in data.sample if "coadd" not in (r["psf_source_g"], r["psf_source_r"], r["psf_source_z"])][:24]
     if not data.sample:
         return judged(False, "no arc to judge")
+    limits = data.tier.gates
+    picked = [r for r in data.sample if "coadd" not in (r["psf_source_g"], r["psf_source_r"], r["psf_source_z"])][: limits.rerender_rows]
     if not picked:
-        return not_applicable("every sampled PSF is a coadd image, which is not stored in the tables")
-    ids = [r["task_id"] for r in picked]
-    stored = {r["task_id"]: r for r in data.frame("stamps").filter(F.col("task_id").isin(ids)).collect()}
+        reason = "every sampled PSF is a coadd image, which is not stored in the tables"
+        return not_applicable(reason) if limits.small_tier else judged(False, reason, n=len(data.sample))
+    stored = _stamps(data, [r["task_id"] for r in picked])
     worst, bad = 0.0, []
     for row in picked:
         stamp = stored[row["task_id"]]
         psfs = [_psf(row, b, data.tier) for b in BANDS]
-        fluxes = injection.source_fluxes(row)
-        side = row["stamp_side_pix"]
+        side, fluxes = row["stamp_side_pix"], injection.source_fluxes(row)
         made, _ = injection.light(row, stamp["x_pix"], stamp["y_pix"], side, psfs, fluxes, row["pixel_scale_arcsec"])
-        arc = np.frombuffer(stamp["arc"], np.float32).reshape(made.shape)
-        off = float(np.abs(arc - made).max() / np.abs(made).max())
+        off = float(np.abs(reader.planes(stamp)["arc"] - made).max() / np.abs(made).max())
         worst = max(worst, off)
-        if not off < 1e-4:
+        if not off < limits.pixel_tolerance:
             bad.append(row["task_id"])
     return judged(not bad, f"{len(bad)} of {len(picked)} arcs differ from their row's parameters", measured=worst,
-                  threshold=1e-4, n=len(picked), examples=tuple(bad[:5]))  # fmt: skip
+                  threshold=limits.pixel_tolerance, n=len(picked), examples=tuple(bad[:5]))  # fmt: skip
+
+
+def _stamps(data: Data, ids: list[str]) -> dict[str, dict]:
+    found = data.frame("stamps").filter(F.col("task_id").isin(ids) & (F.col("status") == OK)).collect()
+    return {r["task_id"]: r.asDict() for r in found}
+
+
+@gate("stamp_content", "stamps", "stamp and invvar are the survey's pixels plus the arc and its noise, exactly: against paired controls",
+      unit="of the peak")  # fmt: skip
+def content(data: Data, facts) -> object:
+    """A paired control is the survey's own cut-out; the noise of an arc is seeded by its row. So the injection can be made again."""
+    if not data.sample:
+        return judged(False, "no arc to judge")
+    limits = data.tier.gates
+    metrics = data.frame("metrics").filter("status = 'ok'")
+    pairs = metrics.filter("role = 'paired_control'").select(F.col("task_id").alias("control"), F.col("pair_id").alias("arc_id"))
+    arcs = metrics.filter("role = 'injected'").join(pairs, F.col("task_id") == F.col("arc_id"), how="inner")
+    picked = [r.asDict() for r in arcs.orderBy("task_id").limit(4 * limits.rerender_rows).collect()]
+    if not picked:
+        return not_applicable("no injection has a paired control to compare it with")
+    stored = _stamps(data, [r["task_id"] for r in picked] + [r["control"] for r in picked])
+    worst, bad = 0.0, list[str]()
+    for row in picked:
+        try:
+            mine, survey = reader.planes(stored[row["task_id"]]), reader.planes(stored[row["control"]])
+        except (KeyError, ValueError):
+            worst, bad = np.inf, [*bad, row["task_id"]]
+            continue
+        seen, weight = injection.expose(row, survey["stamp"], survey["invvar"], mine["arc"], data.tier)
+        off = float(np.abs(mine["stamp"] - seen).max() / mine["arc"].max())
+        off = max(off, float((np.abs(mine["invvar"] - weight) / np.maximum(weight, 1e-6)).max()))
+        off = off if np.array_equal(mine["mask"], survey["mask"]) else np.inf
+        worst = max(worst, off if np.isfinite(off) else np.inf)
+        if not off < limits.pixel_tolerance:
+            bad.append(row["task_id"])
+    return judged(not bad, f"{len(bad)} of {len(picked)} stamps are not their control plus the arc and its noise", measured=worst,
+                  threshold=limits.pixel_tolerance, n=len(picked), examples=tuple(bad[:5]))  # fmt: skip
+
+
+@gate("lineage", "stamps", "each table was made from the tables that are here, and with this tier's settings", unit="breaks")
+def lineage(data: Data, facts) -> object:
+    latest = {r["command"]: r for r in runs.records(data.dataset)}
+    wrong, n = [], 0
+    for job, inputs in (("parent", ()), ("manifest", ("parent",)), ("inject", ("manifest",))):
+        if job not in latest:
+            wrong.append(f"no run of {job} is recorded")
+            continue
+        n += 1
+        for table in inputs:
+            read = json.loads(latest[job]["inputs"])[table]
+            if read != runs.committed(data.dataset, table):
+                wrong.append(f"{job} read {table} of run {read}, the one here is {runs.committed(data.dataset, table)}")
+        made, now = (tiers.parts(c, job) for c in (json.loads(latest[job]["config"]), json.loads(json.dumps(config.plain(data.tier)))))
+        wrong += [f"{job} was made with {d}" for d in config.differences(made, now)]
+    return judged(not wrong, "; ".join(wrong[:5]) or "parent, manifest and stamps follow from each other", measured=len(wrong),
+                  threshold=0, n=n, examples=tuple(wrong[:5]))  # fmt: skip
 
 
 def _psf(row: dict, band: str, tier):
@@ -246,4 +302,4 @@ def _psf(row: dict, band: str, tier):
     return psf.gaussian_from_psfsize(size) if tier.psf.profile == "gaussian" else psf.moffat_from_psfsize(size, tier.psf.beta[band])
 
 
-GATES = (schema, one_run, rows_match, success, nulls, ranges, provenance, planes, arc_flux, rerender)
+GATES = (schema, one_run, lineage, rows_match, success, nulls, ranges, provenance, planes, arc_flux, rerender, content)

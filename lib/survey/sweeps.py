@@ -1,5 +1,6 @@
 """Sweep and tractor catalogues (DR8, DR9, DR10 columns) as PARENT columns, cut by a named selection."""
 
+import re
 from collections.abc import Set
 from pathlib import Path
 
@@ -25,6 +26,8 @@ DETAILS: dict[str, float] = {"RELEASE": 0, "MASKBITS": 0, "EBV": np.nan} | {
     for name, value in (("MW_TRANSMISSION", 1.0), ("NOBS", 0), ("FRACMASKED", np.nan), ("PSFDEPTH", np.nan))
 }
 
+# The catalogues themselves, not the photo-z, light-curve and extra-column files beside them.
+NAME = re.compile(r"sweep-\d{3}[mp]\d{3}-\d{3}[mp]\d{3}\.fits|tractor-\d{4}[mp]\d{3}\.fits")
 WANTED = {*IDENTITY, *DETAILS, "BRICKID", "OBJID", "BRICK_PRIMARY", "FRACDEV", *(f"PSFSIZE_{b.upper()}" for b in BANDS)} | {
     f"SHAPE{kind}_{part}" for kind in ("", "DEV", "EXP") for part in ("R", "E1", "E2")
 }
@@ -33,9 +36,12 @@ WANTED = {*IDENTITY, *DETAILS, "BRICKID", "OBJID", "BRICK_PRIMARY", "FRACDEV", *
 def find(survey: Path) -> list[str]:
     """The catalogues of a survey folder: its sweeps, or where there are none its tractor files."""
     for pattern in ("sweep/**/sweep-*.fits", "sweep-*.fits", "tractor/**/tractor-*.fits"):
-        found = sorted(map(str, survey.glob(pattern)))
+        found = [p for p in sorted(survey.glob(pattern)) if NAME.fullmatch(p.name)]
+        folders = sorted({str(p.parent) for p in found})
+        if pattern.startswith("sweep/") and len(folders) > 1:
+            raise InputError(f"sweeps of several versions would give every galaxy twice: {', '.join(folders)}; name them with --catalogue")
         if found:
-            return found
+            return [str(p) for p in found]
     raise InputError(f"no sweep-*.fits or tractor-*.fits in {survey}")
 
 
@@ -54,7 +60,8 @@ def read(path: str, allow_columns_missing: bool = False) -> tuple[dict[str, np.n
         raise InputError(f"{path}: {error}") from error
     lacking = [name for name in IDENTITY if name not in columns]
     absent = {name for name in (*DETAILS, "BRICKID", "OBJID") if name not in columns}
-    if "SHAPE_R" not in columns and "SHAPEDEV_R" not in columns:
+    shapes = [{"SHAPE_R", "SHAPE_E1", "SHAPE_E2"}, {"FRACDEV"} | {f"SHAPE{kind}_{p}" for kind in ("DEV", "EXP") for p in ("R", "E1", "E2")}]
+    if not any(s <= columns.keys() for s in shapes):
         absent.add("SHAPE_R")
     if lacking or (absent and not allow_columns_missing):
         missing = ", ".join(lacking + sorted(absent))
@@ -66,7 +73,9 @@ def read(path: str, allow_columns_missing: bool = False) -> tuple[dict[str, np.n
         elif name == "OBJID":
             columns[name] = np.arange(size)
         elif name == "BRICKID":
-            columns[name] = geometry.brickids(columns["RA"], columns["DEC"])
+            known = np.isfinite(columns["RA"]) & (np.abs(columns["DEC"]) <= 90)
+            columns[name] = np.zeros(size, np.int64)
+            columns[name][known] = geometry.brickids(columns["RA"][known], columns["DEC"][known])
         else:
             columns[name] = np.full(size, DETAILS[name])
     return columns, absent
@@ -145,10 +154,15 @@ def near_other_split(ra_deg, dec_deg, split: Split, radius_arcsec: float) -> np.
     return near
 
 
+def size_files(survey: Path) -> list[Path]:
+    """The survey's brick summaries."""
+    return sorted(survey.glob("survey-bricks-*.fits*"))
+
+
 def brick_sizes(survey: Path) -> dict[str, tuple]:
     """Mean psfsize in g, r, z of each brick, from the survey's brick summary; empty where there is none."""
     found: dict[str, tuple] = {}
-    for file in sorted(survey.glob("survey-bricks-*.fits*")):
+    for file in size_files(survey):
         with fits.open(file) as hdus:
             data = hdus[1].data
             names = {n.lower() for n in data.columns.names}

@@ -70,6 +70,8 @@ class Sample:
     at_most: bool = False
 
     def __post_init__(self):
+        if self.replicates < 1 or self.configs_per_host < 0:
+            raise ValueError(f"replicates must be at least 1, configs_per_host at least 0, got {self.replicates}, {self.configs_per_host}")
         if set(self.hosts) != set(SPLITS) or min(self.hosts.values()) < 0:
             raise ValueError(f"hosts must give a count for each of {SPLITS}, got {self.hosts}")
 
@@ -97,6 +99,10 @@ class Controls:
     def __post_init__(self):
         if not 0.0 <= self.fraction < 1.0 or not 0.0 <= self.paired <= 1.0:
             raise ValueError(f"fraction and paired must be in [0, 1), [0, 1], got {self.fraction}, {self.paired}")
+        if list(self.ladder) != sorted(set(self.ladder)) or not self.ladder:
+            raise ValueError(f"ladder must rise, got {self.ladder}")
+        if self.fraction * (1.0 - self.paired) > 0 and (not self.tolerance or min(self.tolerance.values()) <= 0):
+            raise ValueError(f"tolerance must give a width above 0 for each variable that unpaired controls match on, got {self.tolerance}")
 
 
 @dataclass(frozen=True)
@@ -136,6 +142,10 @@ class Noise:
     poisson: bool = True
     gain: dict[str, float] = field(default_factory=lambda: dict.fromkeys(BANDS, 30_000.0))  # electrons a nanomaggy
 
+    def __post_init__(self):
+        if set(self.gain) != set(BANDS) or min(self.gain.values()) <= 0:
+            raise ValueError(f"gain must be above 0 for each of {BANDS}, got {self.gain}")
+
 
 @dataclass(frozen=True)
 class Gates:
@@ -149,8 +159,17 @@ class Gates:
     magnification_sample: int = 2000
     flux_bin_sigma: float = 4.0
     flux_bin_rows_min: int = 50
+    magnification_tail_share: float = 0.01
     colour_tolerance: float = 0.005
+    colour_spread_min_mag: float = 0.01
+    grid_sigma: float = 5.0
+    pixel_tolerance: float = 1e-4  # of a sum, or of an arc's peak
+    rerender_rows: int = 24
     small_tier: bool = False  # a sample too small to judge is then not applicable rather than a failure
+
+    def __post_init__(self):
+        if set(self.psf_fallback_max) != set(BANDS):
+            raise ValueError(f"psf_fallback_max must give a share for each of {BANDS}, got {self.psf_fallback_max}")
 
 
 @dataclass(frozen=True)
@@ -180,6 +199,22 @@ class Tier:
     @property
     def experiment_id(self) -> str:
         return f"{self.name}_stamp{self.stamp.side_pix}_bands{''.join(self.stamp.bands)}_grid{self.grid}"
+
+
+# The parts of a tier's config that each job's table depends on: a change of another part remakes nothing.
+PARTS = {
+    "parent": ("name", "selection", "split", "stamp"),
+    "manifest": ("name", "seed", "selection", "split", "grid", "sample", "draws", "controls", "stamp"),
+    "inject": ("name", "stamp", "psf", "noise"),
+}
+
+
+def parts(values: dict, job: str) -> dict:
+    """The parts of a tier's plain config that a job depends on; all of it for a job not listed."""
+    found = {k: values[k] for k in PARTS.get(job, values)}
+    if job == "manifest":
+        found["configs"] = config.plain(grids()[values["grid"]])
+    return found
 
 
 def grids() -> dict[str, Grid]:

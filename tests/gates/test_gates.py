@@ -292,7 +292,7 @@ def _(broken):
     broken.column("stamps", "invvar", lambda row: row["invvar"][:-32])
 
 
-@fault("planes", "the masks are lost", r"^mask has 0 pixels$", lambda n: n == 120)
+@fault("planes", "the masks are lost", r"^mask has 0 pixels, not 4096$", lambda n: n == 120)
 def _(broken):
     broken.column("stamps", "mask", lambda row: None)
 
@@ -300,6 +300,53 @@ def _(broken):
 @fault("arc_flux", "the arcs are 1 % too bright", r"^72 arcs differ", lambda off: off == pytest.approx(0.01, rel=1e-2))
 def _(broken):
     broken.column("stamps", "arc", lambda row: (planes(row, "arc") * np.float32(1.01)).tobytes())
+
+
+@fault("stamp_content", "the arcs are in no stamp", r"^24 of 24 stamps are not their control plus the arc", lambda off: off > 0.5)
+def _(broken):
+    broken.column(
+        "stamps", "stamp", lambda row: (planes(row, "stamp") - planes(row, "arc")).tobytes() if row["role"] == "injected" else row["stamp"]
+    )
+
+
+@fault("stamp_content", "the stamps are noise", r"stamps are not their control plus the arc", lambda off: off > 0.5)
+def _(broken):
+    noise = np.random.default_rng(0).normal(size=(3, SIDE, SIDE)).astype(np.float32)
+    broken.column("stamps", "stamp", lambda row: noise.tobytes() if row["role"] == "injected" else row["stamp"])
+
+
+@fault("stamp_content", "invvar does not know of the arcs' light", r"stamps are not their control plus the arc", lambda off: off > 1e-3)
+def _(broken):
+    stamps = {r["task_id"]: r["invvar"] for r in runs.read(broken.dataset, "stamps", ["task_id", "invvar"]).to_pylist()}
+    controls = [
+        r for r in runs.read(broken.dataset, "metrics", ["task_id", "pair_id", "role"]).to_pylist() if r["role"] == "paired_control"
+    ]
+    plain = {r["pair_id"]: stamps[r["task_id"]] for r in controls}
+    broken.column("stamps", "invvar", lambda row: plain.get(row["task_id"], row["invvar"]))
+
+
+def rewrite_record(broken: Broken, command: str, change: Callable[[dict], dict]) -> None:
+    for path in broken.dataset.table("runs").glob("run_id=*/*.parquet"):
+        table = pq.ParquetFile(path).read()
+        rows = [change(r) if r["command"] == command else r for r in table.to_pylist()]
+        path.unlink()  # a link to the original's file
+        pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
+
+
+@fault("lineage", "the manifest was made again after the stamps", r"^inject read manifest of run \['an-older-run'\]", lambda n: n == 1)
+def _(broken):
+    inputs = json.dumps({"manifest": ["an-older-run"], "coadds": "x"})
+    rewrite_record(broken, "inject", lambda row: row | {"inputs": inputs})
+
+
+@fault("lineage", "the stamps were made with another gain", r"^inject was made with noise.gain.r: 1.0 -> 30000.0$", lambda n: n == 1)
+def _(broken):
+    def other(row):
+        settings = json.loads(row["config"])
+        settings["noise"]["gain"]["r"] = 1.0
+        return row | {"config": json.dumps(settings)}
+
+    rewrite_record(broken, "inject", other)
 
 
 @fault("rerender", "the arcs are one pixel off", r"^24 of 24 arcs differ", lambda off: off > 0.05)
@@ -441,14 +488,14 @@ def test_a_planted_fault_fails_its_gate_which_names_it(planted, broken, spark, t
 
 def test_every_gate_has_a_planted_fault():
     assert {f.gate for f in FAULTS} == {g.name for g in GATES}
-    assert len(BY_NAME) == len(GATES) == 20
+    assert len(BY_NAME) == len(GATES) == 22
 
 
 def test_empty_tables_are_an_error_in_every_gate_that_reads_rows(broken, spark, tier):
     for table in ("manifest", "stamps", "metrics"):
         broken.rows(table, lambda rows: rows.slice(0, 0))
     found = {r.gate: r.outcome for r in validate(Data(spark, broken.dataset, tier))}
-    reads_no_rows = {"schema", "one_run", "flux_theta_e_probe"}  # footers, and the shipped code on a row of its own
+    reads_no_rows = {"schema", "one_run", "lineage", "flux_theta_e_probe"}  # footers, records, and the shipped code on a row of its own
     assert {g: o for g, o in found.items() if g not in reads_no_rows} == dict.fromkeys(found.keys() - reads_no_rows, "error")
 
 
@@ -498,7 +545,7 @@ def test_the_untouched_data_set_passes_every_gate_and_a_fault_in_it_turns_go_int
     code, last, html, gates = run()
     assert {name: g["message"] for name, g in gates.items() if g["outcome"] != "pass"} == {}
     assert (code, last["verdict"]) == (0, "GO")
-    assert last["rows"] == {"parent": 150, "manifest": 120, "stamps": 120, "metrics": 120, "validation": 20}
+    assert last["rows"] == {"parent": 150, "manifest": 120, "stamps": 120, "metrics": 120, "validation": 22}
     assert list(gates) == list(BY_NAME) and all(g["n"] > 0 for g in gates.values())
     assert [name for name in BY_NAME if name not in html] == []
     assert set(re.findall(r"\bNO-GO\b|\bGO\b", html)) == {"GO"}

@@ -3,8 +3,11 @@
 import errno
 import json
 import logging
+import os
 import shutil
+import signal
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -18,7 +21,7 @@ from astropy.wcs import WCS
 
 from jobs.__main__ import main
 from lib import runs, schemas, tiers
-from lib.errors import ConfigError, InputError, OutputError
+from lib.errors import ConfigError, InputError
 from lib.injection import inject
 from lib.lensing import render
 from lib.schemas import BANDS
@@ -27,6 +30,7 @@ from lib.survey import bricks, masks, sweeps
 from tests import tiny
 
 SIDE = 64
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -499,7 +503,8 @@ def test_a_brick_that_lost_a_file_is_refused_then_injected_with_its_tasks_told(
     argv = ["inject", "--survey", str(survey), *flags]
     assert main(argv) == 2
     assert "input coadds" in capsys.readouterr().err
-    assert main([*argv, "--replace"]) == 0
+    assert main([*argv, "--replace"]) == 1  # written, but fewer tasks were made than the tier accepts
+    assert "missing_file" in capsys.readouterr().err
     metrics = runs.read(copied, "metrics", ["task_id", "brickname", "status"]).to_pylist()
     lost = {m["task_id"] for m in metrics if m["status"] == "missing_file"}
     assert lost == {t["task_id"] for t in all_tasks.select(["task_id", "brickname"]).to_pylist() if t["brickname"] == brick}
@@ -513,28 +518,25 @@ def test_a_second_writer_is_refused_and_told_of_the_first(copied, flags, no_work
     with copied.writer("inject"):
         assert main(["manifest", *flags]) == 3
         said = capsys.readouterr().err
-    assert f"{copied.folder} is being written by" in said and "'what': 'inject'" in said and "_writer-tiny.json" in said
+    assert f"{copied.folder} is being written by" in said
+    assert '"what": "inject"' in said
+    assert f'"pid": {os.getpid()}' in said
+    assert "_writer-tiny.json" in said
     assert main(["manifest", *flags]) == 0
 
 
-def test_the_lock_of_a_dead_process_is_taken_over(copied, flags, no_work):
-    process = subprocess.Popen(["true"])
-    process.wait()
-    with copied.writer("inject"):
-        lock = next(copied.folder.glob("_writer-*.json"))
-        left = json.loads(lock.read_text())
-    lock.write_text(json.dumps(left | {"pid": process.pid}))
+def test_a_writer_that_is_killed_leaves_no_lock(copied, flags, no_work):
+    """The lock is the kernel's: it goes with the process, whatever the file still says."""
+    code = f"""
+import os, signal
+from lib.store import Dataset
+with Dataset.at({str(copied.root)!r}, "set", "tiny").writer("inject"):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    died = subprocess.run([sys.executable, "-c", code], cwd=ROOT)
+    assert died.returncode == -signal.SIGKILL
+    assert "inject" in next(copied.folder.glob("_writer-*.json")).read_text()
     assert main(["manifest", *flags]) == 0
-    assert not lock.exists()
-
-
-def test_the_lock_of_another_machine_is_not_taken_over(copied):
-    with copied.writer("inject"):
-        lock = next(copied.folder.glob("_writer-*.json"))
-        left = json.loads(lock.read_text())
-    lock.write_text(json.dumps(left | {"host": "elsewhere", "pid": 1}))
-    with pytest.raises(OutputError, match="elsewhere"), copied.writer("manifest"):
-        pass
 
 
 def test_what_a_killed_run_left_is_never_read_and_is_swept_away(copied, flags, no_work):
@@ -562,5 +564,111 @@ def test_a_run_that_fails_leaves_neither_files_nor_lock_and_can_be_repeated(flag
     assert said[-1] == "parent: the disk is full: free some space and run the same command again"
     assert not any("Traceback" in line for line in said)
     folder = Dataset.at(flags[3], "set", "tiny").folder
-    assert [p for p in folder.rglob("*") if p.is_file() and p.name != "_arcmill.json"] == []
+    assert [p for p in folder.rglob("*") if p.is_file() and p.name not in ("_arcmill.json", "_writer-tiny.json")] == []
     assert main(argv) == 0
+
+
+def test_a_replacement_that_fails_leaves_what_it_would_have_replaced(copied, flags, monkeypatch, capsys):
+    before = runs.committed(copied, "manifest")
+
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lib.spark.produce", fail)
+        assert main(["manifest", *flags, "--fresh"]) == 3
+    assert runs.committed(copied, "manifest") == before
+    assert runs.read(copied, "manifest").num_rows == 120
+
+
+def test_a_table_whose_files_were_removed_is_made_again(copied, flags, spark):
+    shutil.rmtree(copied.run("manifest", runs.committed(copied, "manifest")[0]))
+    assert runs.committed(copied, "manifest") == []
+    assert main(["manifest", *flags]) == 0
+    assert runs.read(copied, "manifest").num_rows == 120
+
+
+def test_a_kill_between_a_new_run_and_the_drop_of_the_old_leaves_one_table(copied, monkeypatch):
+    """Both runs are recorded: readers take the newer, and the next run sweeps the older away."""
+    settings = json.loads(runs.records(copied)[0]["config"])
+    old = runs.committed(copied, "parent")
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "_drop", lambda *_: None)
+        with runs.start(copied, "parent", ["parent"], settings, {"other": 1}, replace=True) as run:
+            folder = copied.staging(run.run_id) / "parent"
+            folder.mkdir(parents=True)
+            shutil.copy(next(copied.run("parent", old[0]).glob("*.parquet")), folder / "part-0.parquet")
+            run.commit({"rows": {"parent": 1}}, 0.0)
+    assert copied.run("parent", old[0]).is_dir()
+    assert runs.committed(copied, "parent") == [run.run_id]
+    with runs.start(copied, "parent", ["parent"], settings, {"other": 1}) as again:
+        assert again.reused
+    assert not copied.run("parent", old[0]).exists()
+
+
+def test_two_tiers_of_a_data_set_do_not_sweep_each_other(tmp_path):
+    a, b = (Dataset.at(str(tmp_path), "set", t) for t in ("one", "two"))
+    settings = {}
+    with runs.start(a, "job", ["parent"], settings, {}) as first:
+        staged = a.staging(first.run_id) / "parent"
+        staged.mkdir(parents=True)
+        (staged / "part-0.parquet").write_bytes(b"x")
+        with runs.start(b, "job", ["parent"], settings, {}):
+            assert (staged / "part-0.parquet").is_file()
+
+
+def test_a_flag_that_changes_the_table_is_part_of_its_key(tmp_path, tiny_survey, tiny_tier, spark, capsys):
+    """A catalogue without columns passes with --allow-columns-missing; the same call without it must not reuse that."""
+    rows = tiny.sweep_rows(tiny.BRICKS[0], 25)
+    path = tiny.write_sweep(tmp_path / "bare.fits", {k: v for k, v in rows.items() if not k.startswith("NOBS")})
+    argv = [
+        "parent",
+        "--survey",
+        str(tiny_survey),
+        "--catalogue",
+        str(path),
+        "--tier",
+        str(tiny_tier),
+        "--root",
+        str(tmp_path),
+        "--dataset",
+        "d",
+    ]
+    assert main([*argv, "--allow-columns-missing"]) == 0
+    assert main(argv) == 2
+    assert "input flags" in capsys.readouterr().err
+
+
+def test_sweeps_of_two_versions_are_refused_and_files_beside_them_are_left_alone(tmp_path):
+    rows = tiny.sweep_rows(tiny.BRICKS[0], 5)
+    tiny.write_sweep(tmp_path / "sweep" / "10.1" / "sweep-150p000-160p005.fits", rows)
+    tiny.write_sweep(tmp_path / "sweep" / "10.1-photo-z" / "sweep-150p000-160p005-pz.fits", rows)
+    assert [Path(p).name for p in sweeps.find(tmp_path)] == ["sweep-150p000-160p005.fits"]
+    tiny.write_sweep(tmp_path / "sweep" / "10.0" / "sweep-150p000-160p005.fits", rows)
+    with pytest.raises(InputError, match=r"every galaxy twice.*--catalogue"):
+        sweeps.find(tmp_path)
+
+
+def test_a_galaxy_that_is_in_the_parents_twice_stops_the_manifest(tiny_dataset, tier):
+    from lib import sampling
+
+    parents = runs.read(tiny_dataset, "parent")
+    mine = parents.filter(pc.and_(pc.equal(parents["split"], "train"), pc.invert(parents["split_guard"])))
+    with pytest.raises(InputError, match="1 galaxies are in the parent table more than once"):
+        sampling.manifest(pa.concat_tables([mine, mine.slice(0, 1)]), tier, "set")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("[noise]\ngain = { g = 1.0, R = 1.0, z = 1.0 }", "gain must be above 0 for each of"),
+        ("[gates]\npsf_fallback_max = { g = 0.1 }", "psf_fallback_max must give a share"),
+        ("[controls]\nfraction = 0.4", "unpaired controls match on"),
+        ("[controls]\nfraction = 0.4\nladder = [8.0, 1.0]\ntolerance = { mag_r = 0.2 }", "ladder must rise"),
+    ],
+)
+def test_a_wrong_value_inside_a_table_of_a_tier_is_told_at_load(change, says, tmp_path):
+    text = tiny.TIER[: tiny.TIER.index("[controls]")] + change
+    (tmp_path / "t.toml").write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        tiers.load(str(tmp_path / "t.toml"))

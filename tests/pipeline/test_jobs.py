@@ -1,6 +1,8 @@
 """Jobs as they are run: their help, their sameness whatever the partitions, their files, their package."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -168,7 +170,7 @@ def submit(archive: Path, cwd: Path, *argv: str):
     spark_submit = str(Path(sys.executable).with_name("spark-submit"))
     flags = [
         "--master",
-        "local[2]",
+        "local[1]",
         "--conf",
         "spark.ui.enabled=false",
         "--conf",
@@ -185,6 +187,7 @@ def test_spark_submit_runs_a_job_from_the_package_alone(archive, tiny_survey, ti
     tables = ["--tier", str(tiny_tier), "--root", str(tmp_path / "root"), "--dataset", "set"]
     done = submit(archive, tmp_path, "parent", "--survey", str(tiny_survey), *tables)
     assert done.returncode == 0, done.stderr[-2000:]
+    assert "spark: local[1], 1 cores" in done.stdout + done.stderr  # what spark-submit said, not our laptop's defaults
     made = tiny_dataset.at(str(tmp_path / "root"), "set", "tiny")
     assert runs.read(made, "parent").sort_by("galaxy_id").equals(runs.read(tiny_dataset, "parent").sort_by("galaxy_id"))
 
@@ -199,3 +202,37 @@ def test_spark_submit_ends_with_the_code_of_a_job_that_failed(archive, tmp_path)
 def test_the_entry_of_spark_submit_returns_the_code_of_its_job(job, tmp_path, capsys):
     assert submit_main.main([job, "--tier", "dmo", "--root", str(tmp_path), "--dataset", "set"]) == 2
     assert "unknown tier 'dmo'; known: " in capsys.readouterr().err
+
+
+def test_make_demo_on_a_survey_folder_runs_whole_and_reuses_what_is_unchanged(tiny_survey, tiny_tier, tmp_path, spark, capsys):
+    from infra.demo import main as demo
+
+    argv = ["--survey", str(tiny_survey), "--tier", str(tiny_tier), "--out", str(tmp_path)]
+    assert demo(argv) == 0
+    first = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert first["verdict"] == "GO"
+    assert first["rows"] == {"parent": 150, "manifest": 120, "stamps": 120, "metrics": 120, "validation": 22}
+    page = Path(first["report"])
+    made = page.stat().st_mtime_ns
+    assert demo(argv) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == first
+    assert page.stat().st_mtime_ns == made
+
+
+def test_validation_never_takes_another_sets_report_for_its_own(tiny_dataset, tiny_tier, tmp_path, spark, capsys):
+    """Two data sets with one report folder: each time the verdict is the set's own."""
+    from validation.__main__ import main as validate
+
+    shutil.copytree(tiny_dataset.root, tmp_path / "root")
+    root, report = tmp_path / "root", tmp_path / "report"
+    shutil.copytree(root / "set", root / "bad")
+    for path in (root / "bad" / "metrics").rglob("*.parquet"):
+        table = pq.read_table(path, partitioning=None)
+        column = pa.array([-1.0] * table.num_rows, pa.float32())
+        names = table.schema.names
+        table = table.set_column(names.index("psf_fwhm_used_r_arcsec"), table.schema.field("psf_fwhm_used_r_arcsec"), column)
+        pq.write_table(table, path)
+    found = []
+    for name in ("bad", "set", "bad"):
+        found.append(validate(["--tier", str(tiny_tier), "--root", str(root), "--dataset", name, "--report", str(report)]))
+    assert found == [1, 0, 1]
