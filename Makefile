@@ -29,8 +29,10 @@ check: .venv-dev  ## lint, format and types only
 .venv-dev:
 	@infra/setup.sh requirements-dev.lock
 
-bench: .venv-dev  ## NAME=x runs bench/x.py; the last line is JSON
-	@test -n "$(NAME)" -a -f "bench/$(NAME).py" || { echo "bench: give NAME=, one of: $(basename $(notdir $(wildcard bench/*.py)))" >&2; exit 2; }
+BENCHES := $(filter-out __init__,$(basename $(notdir $(wildcard bench/*.py))))
+bench:  ## NAME=x runs bench/x.py; the last line is JSON
+	@test -n "$(filter $(NAME),$(BENCHES))" || { echo "bench: give NAME=, one of: $(BENCHES)" >&2; exit 2; }
+	@$(MAKE) --no-print-directory .venv-dev
 	@$(PY) -m bench.$(NAME) $(ARGS)
 
 package: setup  ## dist/arcmill.zip: the code, as --py-files takes it

@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 
 from jobs.__main__ import main as job
+from lib import tiers
+from lib.errors import ConfigError
 from validation.__main__ import main as validation
 
 NEED_BYTES = 2_000_000_000
@@ -26,6 +28,11 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--bricks", type=int, default=4, help="bricks to simulate")
     args = parser.parse_args(argv)
     began, out = time.monotonic(), Path(args.out).absolute()
+    try:
+        tiers.load(args.tier)
+    except ConfigError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return error.exit_code
     if problem := _room(out):
         print(f"demo: {problem}", file=sys.stderr)
         return 3

@@ -21,7 +21,7 @@ def text() -> str:
             bounds = f"{low or '-inf'} to {high or 'inf'}" if low or high else ""
             null = "yes" if field.nullable else ""
             parts.append(
-                f"| {field.name} | {field.type} | {schemas.fact(field, 'unit')} | {null} | {bounds} | {schemas.fact(field, 'meaning')} |"
+                f"| {field.name} | {field.type} | {schemas.fact(field, 'unit')} | {null} | {bounds} | {schemas.fact(field, 'meaning').replace('|', chr(92) + '|')} |"
             )
     return "\n".join(parts) + "\n"
 

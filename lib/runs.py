@@ -63,7 +63,8 @@ def files(dataset: Dataset, table: str) -> list[str]:
     """Parquet files of a table; an error names a table that has none."""
     found = [str(p) for run in committed(dataset, table) for p in sorted(dataset.run(table, run).glob("*.parquet"))]
     if not found:
-        raise InputError(f"no {table} table of tier {dataset.tier} in {dataset.folder}: run the job that makes it")
+        job = {"stamps": "inject", "metrics": "inject"}.get(table, table)
+        raise InputError(f"no {table} table of tier {dataset.tier} in {dataset.folder}: run the job {job} first")
     return found
 
 
@@ -135,7 +136,8 @@ def start(dataset: Dataset, command: str, tables, settings: dict, inputs: dict, 
     earlier run, ``replace`` one that differs. What is replaced stays until the new run is committed.
     """
     dataset.claim()
-    mine = tiers.parts(settings, command)
+    settings = json.loads(json.dumps(settings))  # as it will be read back: tuples are lists
+    mine = json.loads(json.dumps(tiers.parts(settings, command)))
     key = config.digest({"command": command, "config": mine, "inputs": inputs, "code": code_version()})
     with dataset.writer(command):
         _sweep(dataset)
@@ -162,16 +164,13 @@ def _run_id() -> str:
 
 
 def _refusal(old: dict, settings: dict, inputs: dict) -> str:
-    changed = config.differences(tiers.parts(json.loads(old["config"]), old["command"]), settings)
+    changed = config.differences(json.loads(json.dumps(tiers.parts(json.loads(old["config"]), old["command"]))), settings)
     if old["code_version"] != code_version():
         changed.append(f"code: {old['code_version']} -> {code_version()}")
     before = json.loads(old["inputs"])
     changed += [f"input {d}" for d in config.differences(before, inputs)]
     shown = "; ".join(changed[:12]) + (f"; and {len(changed) - 12} more" if len(changed) > 12 else "")
-    return (
-        f"{old['command']}: the table was made by run {old['run_id']} with other settings ({shown}). "
-        "Give another --dataset, or --replace to replace it"
-    )
+    return f"the table was made by run {old['run_id']} with other settings ({shown}). Give another --dataset, or --replace to replace it"
 
 
 def _drop(dataset: Dataset, tables, run_id: str) -> None:

@@ -35,6 +35,7 @@ def main(argv: list[str]) -> int:
     except ArcmillError as error:
         print(f"validation: {error}", file=sys.stderr)
         return error.exit_code
+    print(f"{verdict}; look at the report: {summary['report']}", file=sys.stderr)
     print(json.dumps(summary), flush=True)
     return 0 if verdict == "GO" else 1
 
@@ -68,7 +69,7 @@ def judge(args) -> tuple[str, dict]:
                     "config_hash": run.footer["config_hash"], "config": json.dumps(settings, indent=1),
                 }  # fmt: skip
                 run.commit({"rows": {"validation": len(made)}}, 0.0)
-                report.write(data, results, {g.name: g.about for g in GATES}, about, folder)
+                report.write(data, results, GATES, about, folder)
     report.terminal(results)
     verdict = report.verdict(results)
     counted = {

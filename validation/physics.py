@@ -24,7 +24,7 @@ def _magnification_facts(tier):
 
 
 @gate("magnification", "metrics", "known for every arc, and at least 1 for multiply imaged sources",
-      aggregates=_magnification_facts)  # fmt: skip
+      aggregates=_magnification_facts, at_least=True)  # fmt: skip
 def magnified(data: Data, facts) -> object:
     message = f"{facts['null']} arcs without magnification, {facts['below']} multiply imaged ones below 1"
     return judged(facts["null"] == 0 and facts["below"] == 0, message, measured=facts["least"], threshold=1.0, n=facts["n"],
@@ -128,7 +128,8 @@ def probe() -> tuple[np.ndarray, np.ndarray]:
     return np.array(lensed), np.array(stamp)
 
 
-@gate("flux_theta_e_probe", "metrics", "flux against theta_e, part 3: a fixed source gains flux with theta_e, strictly")
+@gate("flux_theta_e_probe", "metrics", "flux against theta_e, part 3: a fixed source gains flux with theta_e, strictly",
+      unit="least step", at_least=True)  # fmt: skip
 def flux_probe(data: Data, facts) -> object:
     lensed, stamp = probe()
     rise = float(min(np.diff(lensed).min() / lensed[0], np.diff(stamp).min() / stamp[0]))

@@ -90,7 +90,7 @@ def _resolved(arcs):
     for edge in (0.5, 1.0):
         axes.axvline(edge, color="k", lw=1, ls="--")
     axes.set(xlabel="Einstein radius / PSF FWHM (r)", ylabel="arcs")
-    return "Resolvability: resolved above 1, unresolved below 0.5.", _uri(figure)
+    return "Resolvability (dashed: 0.5 and 1): resolved above 1, unresolved below 0.5.", _uri(figure)
 
 
 def _overlay(rows):
@@ -146,7 +146,11 @@ def galleries(data: Data) -> list[tuple[str, list[dict]]]:
     faint = metrics.filter("role = 'injected'").orderBy("arc_snr").limit(GALLERY // 3).collect()
     bright = metrics.filter("role = 'injected'").orderBy(F.desc("arc_snr")).limit(GALLERY // 3).collect()
     out = []
-    for title, rows in (("Injections: stamp, and the arc alone", arcs), ("Brightest arcs", bright), ("Faintest arcs", faint)):
+    for title, rows in (
+        ("Injections: stamp, and the arc alone (host magnitude + how much fainter the source is)", arcs),
+        ("Brightest arcs", bright),
+        ("Faintest arcs", faint),
+    ):
         cubes = _cubes(data, [r["task_id"] for r in rows])
         out.append(
             (
@@ -162,7 +166,10 @@ def galleries(data: Data) -> list[tuple[str, list[dict]]]:
         )
     for role, title in (
         ("paired_control", "Paired controls: the injection, and the same galaxy without"),
-        ("unpaired_control", "Unpaired controls: the injection, and its match"),
+        (
+            "unpaired_control",
+            "Unpaired controls: the injection, and its match (magnitude of the match; rung of the tolerance ladder, 1 is the closest)",
+        ),
     ):
         rows = metrics.filter(F.col("role") == role).orderBy("task_id").limit(GALLERY // 2).collect()
         cubes = _cubes(data, [i for r in rows for i in (r["task_id"], r["pair_id"])])

@@ -30,7 +30,7 @@ def counts(data: Data) -> list[dict]:
     return [table[k] for k in sorted(table)]
 
 
-def write(data: Data, results: list[Result], abouts: dict[str, str], run: dict, folder: Path) -> Path:
+def write(data: Data, results: list[Result], gates, run: dict, folder: Path) -> Path:
     """``report.html`` and ``report.json`` in a folder; a part of the page that cannot be drawn says why."""
     page = {
         "verdict": verdict(results), "tier": data.tier.name, "dataset": data.dataset.name, "run": run,
@@ -40,8 +40,15 @@ def write(data: Data, results: list[Result], abouts: dict[str, str], run: dict, 
     drawn = {name: _try(part, data) for name, part in (("counts", counts), ("figures", plots.figures), ("galleries", plots.galleries))}
     text = (resources.files("validation") / "report.html").read_text()
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(text)
+    known = {g.name: g for g in gates}
     for row in page["gates"]:
-        row |= {"about": abouts.get(row["gate"], ""), "word": WORDS[row["outcome"]], "keys": json.loads(row["examples"])}
+        gate = known[row["gate"]]
+        row |= {
+            "about": gate.about,
+            "sign": "≥" if gate.at_least else "≤",
+            "word": WORDS[row["outcome"]],
+            "keys": json.loads(row["examples"]),
+        }
     html = template.render(**page, splits=SPLITS, **drawn)
     part = folder / "report.html.part"
     part.write_text(html)
@@ -75,5 +82,11 @@ def terminal(results: list[Result]) -> None:
     style = {"pass": "green", FAIL: "bold red", ERROR: "bold red", NOT_APPLICABLE: "yellow"}
     for r in results:
         numbers = ["-" if v is None else f"{v:.4g}" for v in (r.measured, r.threshold)]
-        table.add_row(r.gate, f"[{style[r.outcome]}]{WORDS[r.outcome]}[/]", *numbers, str(r.n), r.message[:90])
+        table.add_row(
+            r.gate,
+            f"[{style[r.outcome]}]{WORDS[r.outcome]}[/]",
+            *numbers,
+            str(r.n),
+            r.message if r.blocks or len(r.message) <= 90 else r.message[:87] + "...",
+        )
     Console(stderr=True, width=None if Console(stderr=True).is_terminal else 170).print(table)

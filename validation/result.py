@@ -90,6 +90,7 @@ class Gate:
     aggregates: Callable[[Tier], dict[str, Column]] | None = None
     severity: str = "block"
     unit: str = ""
+    at_least: bool = False  # the limit is the least that may be measured, not the most
 
     def run(self, data: Data) -> Result:
         try:
@@ -105,9 +106,9 @@ class Gate:
         return replace(result, gate=self.name, table=self.table, severity=self.severity, unit=result.unit or self.unit)
 
 
-def gate(name: str, table: str, about: str, *, aggregates=None, severity: str = "block", unit: str = ""):
+def gate(name: str, table: str, about: str, *, aggregates=None, severity: str = "block", unit: str = "", at_least: bool = False):
     """Make a gate of a function ``(data, facts) -> Result``."""
-    return lambda judge: Gate(name, table, about, judge, aggregates, severity, unit)
+    return lambda judge: Gate(name, table, about, judge, aggregates, severity, unit, at_least)
 
 
 def compute_facts(data: Data, gates: list[Gate]) -> None:

@@ -76,7 +76,7 @@ def rows_match(data: Data, facts) -> object:
     return judged(total == 0, message, measured=total, threshold=0, n=n, examples=tuple(examples))
 
 
-@gate("success_rate", "metrics", "share of rows that were made", aggregates=lambda tier: {
+@gate("success_rate", "metrics", "share of rows that were made", at_least=True, aggregates=lambda tier: {
     "n": F.count("*"), "ok": F.count_if(F.col("status") == OK)})  # fmt: skip
 def success(data: Data, facts) -> object:
     codes = {r["status"]: r["count"] for r in data.frame("metrics").groupBy("status").count().collect()}

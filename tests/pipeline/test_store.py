@@ -281,5 +281,5 @@ def test_a_record_tells_the_config_the_inputs_and_the_code(tmp_path):
 
 
 def test_a_table_that_nobody_made_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"no stamps table of tier tiny in .*set: run the job that makes it"):
+    with pytest.raises(InputError, match=r"no stamps table of tier tiny in .*set: run the job inject first"):
         runs.files(dataset(tmp_path), "stamps")
