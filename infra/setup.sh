@@ -19,8 +19,10 @@ fi
 [ -n "$python" ] || fail "Python 3.11, 3.12 or 3.13 is needed; found $(python3 --version 2>&1 || echo none). Install one, or name it: make PYTHON=/path/to/python3.11"
 "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null ||
     fail "Python 3.11, 3.12 or 3.13 is needed, $python is $("$python" --version 2>&1 || true)"
+# (root can write anywhere: this one speaks to everybody else)
 ( : > .probe && rm .probe ) 2>/dev/null || fail "the folder $(pwd) cannot be written to: copy the project to one that can"
 
+# a java that is missing or broken has no version: the case below says what to do
 java_version() { "$1" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1; }
 java=java
 [ -z "${JAVA_HOME:-}" ] || java=$JAVA_HOME/bin/java
