@@ -4,6 +4,7 @@ One row in, one row out of each table: a task that cannot be made keeps its reas
 and its neighbours are made.  Anything but a ``RowError`` is a bug and stops the job, with the task named.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,18 @@ import pyarrow as pa
 
 from lib import draws, rows
 from lib.errors import OK, RowError
-from lib.imaging import convolve, noise, photometry, psf
+from lib.imaging import noise, photometry, psf
 from lib.lensing import magnification, render, shear, sie
 from lib.schemas import BANDS, METRICS, STAMPS
 from lib.survey import masks, wcs
 from lib.survey.bricks import Brick
 from lib.tiers import Tier
 
-REACH_PIX = 32  # how far beyond the stamp light is followed on the rendering canvas
+REACH_PIX = 16  # how far beyond the stamp an arc may reach: its light there still has wings in the stamp
+SHAPE = [
+    "theta_e_arcsec", "lens_e", "lens_phi_rad", "shear", "shear_phi_rad", "src_x_arcsec", "src_y_arcsec", "src_n", "src_reff_arcsec",
+    "src_e", "src_phi_rad",
+]  # fmt: skip
 FINITE = [
     "theta_e_arcsec", "src_dmag", "src_reff_arcsec", "src_n", "src_e", "shear", "lens_e", "lens_phi_rad",
     "shear_phi_rad", "src_phi_rad", "src_x_arcsec", "src_y_arcsec", "src_gr", "src_rz", "ra_deg", "dec_deg", "mag_r_observed",
@@ -30,12 +35,12 @@ def inject(tasks: pa.Table, survey: Path, tier: Tier) -> dict[str, pa.Table]:
     names = set(tasks["brickname"].to_pylist())
     if len(names) != 1:
         raise ValueError(f"tasks of one brick, please, got {sorted(names)}")
-    stamps, metrics = [], []
     with Brick(survey, names.pop()) as brick:
-        for task in tasks.to_pylist():
-            stamp, metric = _row(task, brick, tier)
-            stamps.append(stamp)
-            metrics.append(metric)
+        tasks_ = tasks.to_pylist()
+        cuts = [_attempt(task, lambda task=task: _cut(task, brick, tier)) for task in tasks_]
+        arcs = iter(_arcs([c for c in cuts if isinstance(c, Cut)]))
+        rows_ = [_attempt(c.task, lambda c=c: _finish(c, next(arcs), tier)) if isinstance(c, Cut) else c for c in cuts]
+    stamps, metrics = zip(*(_rows(task, made, tier) for task, made in zip(tasks_, rows_, strict=True)), strict=True)
     told = {name: [row.get(name) for row in metrics] for name in METRICS.names[len(tasks.column_names) :]}
     carried = {name: tasks[name] for name in tasks.column_names}
     return {
@@ -44,21 +49,46 @@ def inject(tasks: pa.Table, survey: Path, tier: Tier) -> dict[str, pa.Table]:
     }
 
 
-def _row(task: dict, brick: Brick, tier: Tier) -> tuple[dict, dict]:
-    stamp = {k: task[k] for k in ("task_id", "split", "brickname", "role", "stamp_side_pix")}
-    stamp |= {"bands": "".join(tier.stamp.bands), "status": OK, "error": None}
+def _attempt(task: dict, step):
+    """What ``step`` gives, or the fault of the data that stopped it; a bug goes on up, with the task named."""
     try:
-        pixels, measured = _make(task, brick, tier)
-        return stamp | pixels, {"status": OK, "error": None} | measured
+        return step()
     except RowError as error:
-        told = {"status": error.code, "error": str(error)}
-        return stamp | told, told
+        return error
     except Exception as error:
-        error.add_note(f"task_id={task['task_id']} brick={brick.name}")
+        error.add_note(f"task_id={task['task_id']} brick={task['brickname']}")
         raise
 
 
-def _make(task: dict, brick: Brick, tier: Tier) -> tuple[dict, dict]:
+def _rows(task: dict, made, tier: Tier) -> tuple[dict, dict]:
+    """The STAMPS and METRICS columns of a task, made or not."""
+    stamp = {k: task[k] for k in ("task_id", "split", "brickname", "role", "stamp_side_pix")} | {"bands": "".join(tier.stamp.bands)}
+    if isinstance(made, RowError):
+        told = {"status": made.code, "error": str(made)}
+        return stamp | told, told
+    pixels, measured = made
+    fine = {"status": OK, "error": None}
+    return stamp | fine | pixels, fine | measured
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A task with its window of the survey: what its arc is drawn into.  ``x, y`` is the host in the stamp, in pixels of ``scale`` arcsec."""
+
+    task: dict
+    x: float
+    y: float
+    scale: float
+    image: np.ndarray
+    invvar: np.ndarray
+    bits: np.ndarray | None
+    bad: np.ndarray
+    psfs: list
+    sources: list[str]
+    fluxes: np.ndarray
+
+
+def _cut(task: dict, brick: Brick, tier: Tier) -> Cut:
     _require_physical(task)
     side = task["stamp_side_pix"]
     x0, y0, x, y = _place(task, brick, side)
@@ -69,16 +99,22 @@ def _make(task: dict, brick: Brick, tier: Tier) -> tuple[dict, dict]:
     bad = _bad(invvar, bits)
     _require_good(image, invvar, bad, round(x), round(y), tier)
     psfs, sources = _psfs(task, brick, x0 + round(x), y0 + round(y), tier)
-    fluxes = source_fluxes(task)
-    arc, lensed = light(task, x, y, side, psfs, fluxes, brick.pixel_scale_arcsec)
-    measured = _measure(task, arc, lensed, fluxes, invvar, bad, bits, x, y, psfs, brick.pixel_scale_arcsec)
-    measured |= {f"psf_source_{b}": source for b, source in zip(BANDS, sources, strict=True)}
-    measured["pixel_scale_arcsec"] = brick.pixel_scale_arcsec
+    reach = abs(task["theta_e_arcsec"]) + np.hypot(task["src_x_arcsec"], task["src_y_arcsec"])
+    if reach / brick.pixel_scale_arcsec > side / 2 + REACH_PIX:
+        raise RowError("too_large", f"theta_e={task['theta_e_arcsec']:g} arcsec and its source do not fit {side + 2 * REACH_PIX} px")
+    return Cut(task, x, y, brick.pixel_scale_arcsec, image, invvar, bits, bad, psfs, sources, source_fluxes(task))
+
+
+def _finish(cut: Cut, drawn: tuple, tier: Tier) -> tuple[dict, dict]:
+    arc, lensed = drawn
+    measured = _measure(cut, arc, lensed)
+    measured |= {f"psf_source_{b}": source for b, source in zip(BANDS, cut.sources, strict=True)}
+    measured["pixel_scale_arcsec"] = cut.scale
     measured = {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in measured.items()}
-    seen, weight = expose(task, image, invvar, arc, tier)
+    seen, weight = expose(cut.task, cut.image, cut.invvar, arc, tier)
     pixels = {
-        "x_pix": x, "y_pix": y, "stamp": seen.tobytes(), "arc": arc.tobytes(),
-        "invvar": weight.tobytes(), "mask": _mask(bad, bits).tobytes(),
+        "x_pix": cut.x, "y_pix": cut.y, "stamp": seen.tobytes(), "arc": arc.tobytes(),
+        "invvar": weight.tobytes(), "mask": _mask(cut.bad, cut.bits).tobytes(),
     }  # fmt: skip
     return pixels, measured
 
@@ -169,27 +205,43 @@ def source_fluxes(task: dict) -> np.ndarray:
     return photometry.flux([r + task["src_gr"], r, r - task["src_rz"]])
 
 
-def scene(task: dict, x: float, y: float) -> render.Scene:
-    """The lens and source of a MANIFEST row, with the lens at (x, y) of a grid."""
-    return render.Scene(
-        x, y, task["theta_e_arcsec"], sie.axis_ratio(task["lens_e"]), task["lens_phi_rad"], task["shear"],
-        task["shear_phi_rad"], task["src_x_arcsec"], task["src_y_arcsec"], task["src_n"], task["src_reff_arcsec"],
-        sie.axis_ratio(task["src_e"]), task["src_phi_rad"],
-    )  # fmt: skip
+def scene(tasks: list[dict], x, y) -> render.Scene:
+    """The lenses and sources of MANIFEST rows, the lenses at (x, y) of their stamps."""
+    theta_e, lens_e, phi, g, g_phi, src_x, src_y, n, r_eff, src_e, src_phi = (np.array([t[k] for t in tasks], float) for k in SHAPE)
+    lens, source = (theta_e, sie.axis_ratio(lens_e), phi, g, g_phi), (n, r_eff, sie.axis_ratio(src_e), src_phi)
+    return render.Scene(x, y, *lens, src_x, src_y, *source)
 
 
-def light(task: dict, x: float, y: float, side: int, psfs, fluxes, pixel_arcsec: float):
-    """(light added to each pixel (bands, side, side) float32, lensed flux of each band): zero flux goes the same way."""
-    kernels = [max(p.kernel.shape) for p in psfs if isinstance(p, psf.Pixelised)]
-    canvas, margin = convolve.grid_side(side, REACH_PIX, max(kernels, default=0))
-    off = (canvas - side) // 2
-    reach = abs(task["theta_e_arcsec"]) + np.hypot(task["src_x_arcsec"], task["src_y_arcsec"])
-    if reach / pixel_arcsec > canvas / 2 - margin:
-        raise RowError("too_large", f"theta_e={task['theta_e_arcsec']:g} arcsec and its source do not fit {canvas} px")
-    nodes, mu = render.nodes(scene(task, x + off, y + off), pixel_arcsec, (canvas, canvas), margin)
-    transfers = [convolve.transfer(p, (canvas, canvas), pixel_arcsec) for p in psfs]
-    shapes = convolve.convolve(nodes[0], transfers)[:, off : off + side, off : off + side]
-    return (shapes * np.asarray(fluxes)[:, None, None]).astype(np.float32), mu[0] * fluxes
+def light(tasks: list[dict], x, y, side: int, psfs, fluxes, pixel_arcsec):
+    """(light added to each pixel (tasks, bands, side, side) float32, lensed flux (tasks, bands)) of MANIFEST rows.
+
+    The hosts are at (x, y) of their stamps; ``psfs`` and ``fluxes`` a row of bands a task.  Zero flux goes the same way.
+    """
+    fluxes = np.asarray(fluxes, float)
+    arcs, mu = render.draw(scene(tasks, np.asarray(x), np.asarray(y)), fluxes, psfs, side, pixel_arcsec, reach_pix=REACH_PIX)
+    return arcs, mu[:, None] * fluxes
+
+
+def _arcs(cuts: list[Cut]) -> list:
+    """``light`` of every cut, in order; stamps of one side are drawn together."""
+    made: list = [None] * len(cuts)
+    sides = np.array([c.task["stamp_side_pix"] for c in cuts])
+    for side in np.unique(sides):
+        mine = np.flatnonzero(sides == side)
+        try:
+            drawn = _drawn([cuts[k] for k in mine])
+        except Exception:
+            for k in mine:  # one of them is at fault: alone, it names itself
+                _attempt(cuts[k].task, lambda k=k: _drawn([cuts[k]]))
+            raise
+        for k, arc, lensed in zip(mine, *drawn, strict=True):
+            made[k] = arc, lensed
+    return made
+
+
+def _drawn(cuts: list[Cut]):
+    x, y, fluxes = (np.array([getattr(c, name) for c in cuts]) for name in ("x", "y", "fluxes"))
+    return light([c.task for c in cuts], x, y, cuts[0].task["stamp_side_pix"], [c.psfs for c in cuts], fluxes, cuts[0].scale)
 
 
 def expose(task, image, invvar, arc, tier: Tier):
@@ -213,15 +265,16 @@ def _mask(bad, bits):
     return out
 
 
-def _measure(task, arc, lensed, fluxes, invvar, bad, bits, x, y, psfs, pixel_arcsec) -> dict:
+def _measure(cut: Cut, arc, lensed) -> dict:
     """METRICS columns.  Null is not measured: a control has no arc, and a measured zero is a zero."""
+    task, fluxes, invvar, bad, bits, psfs = cut.task, cut.fluxes, cut.invvar, cut.bad, cut.bits, cut.psfs
     out: dict = {
         "bad_pixel_frac": float(bad.any(axis=0).mean()),
         "wise_brightmask_frac": None if bits is None else float(((bits & masks.WISE) != 0).mean()),
     }
     for k, band in enumerate(BANDS):
-        out[f"psf_fwhm_used_{band}_arcsec"] = psf.fwhm(psfs[k], pixel_arcsec)
-        out[f"psfsize_used_{band}_arcsec"] = psf.size(psfs[k], pixel_arcsec)
+        out[f"psf_fwhm_used_{band}_arcsec"] = psf.fwhm(psfs[k], cut.scale)
+        out[f"psfsize_used_{band}_arcsec"] = psf.size(psfs[k], cut.scale)
     if task["role"] != "injected":
         return out
     r = BANDS.index("r")
@@ -244,5 +297,5 @@ def _measure(task, arc, lensed, fluxes, invvar, bad, bits, x, y, psfs, pixel_arc
         "arc_snr": snr[0], "arc_snr_total": snr[1], "arc_snr_peak": snr[2],
         "theta_e_over_psf": task["theta_e_arcsec"] / out["psf_fwhm_used_r_arcsec"],
         "arc_bad_pixel_frac": float(arc[r][bad[r]].sum()) / total,
-        "core_flux_fraction": photometry.core_fraction(arc[r], x, y),
+        "core_flux_fraction": photometry.core_fraction(arc[r], cut.x, cut.y),
     }  # fmt: skip

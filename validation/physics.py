@@ -120,12 +120,10 @@ def probe() -> tuple[np.ndarray, np.ndarray]:
             "src_reff_arcsec": 0.3, "src_x_arcsec": PROBE_OFFSET, "src_y_arcsec": 0.0}  # fmt: skip
     psfs = [psf.Moffat(1.1, 2.8)] * len(BANDS)
     fluxes = injection.source_fluxes(task)
-    lensed, stamp = [], []
-    for theta_e in PROBE_THETA_E:
-        arc, total = injection.light(task | {"theta_e_arcsec": theta_e}, 32.2, 31.7, 64, psfs, fluxes, 0.262)
-        lensed.append(total[1])
-        stamp.append(arc[1].sum(dtype=float))
-    return np.array(lensed), np.array(stamp)
+    tasks = [task | {"theta_e_arcsec": theta_e} for theta_e in PROBE_THETA_E]
+    n = len(tasks)
+    arcs, lensed = injection.light(tasks, np.full(n, 32.2), np.full(n, 31.7), 64, [psfs] * n, [fluxes] * n, 0.262)
+    return lensed[:, 1], arcs[:, 1].sum(axis=(1, 2), dtype=float)
 
 
 @gate("flux_theta_e_probe", "metrics", "flux against theta_e, part 3: a fixed source gains flux with theta_e, strictly",

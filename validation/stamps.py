@@ -232,7 +232,7 @@ def rerender(data: Data, facts) -> object:
         stamp = stored[row["task_id"]]
         psfs = [_psf(row, b, data.tier) for b in BANDS]
         side, fluxes = row["stamp_side_pix"], injection.source_fluxes(row)
-        made, _ = injection.light(row, stamp["x_pix"], stamp["y_pix"], side, psfs, fluxes, row["pixel_scale_arcsec"])
+        (made,), _ = injection.light([row], [stamp["x_pix"]], [stamp["y_pix"]], side, [psfs], [fluxes], row["pixel_scale_arcsec"])
         off = float(np.abs(reader.planes(stamp)["arc"] - made).max() / np.abs(made).max())
         worst = max(worst, off)
         if not off < limits.pixel_tolerance:

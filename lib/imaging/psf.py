@@ -29,6 +29,14 @@ def _moffat_table(beta: float):
     return x, value
 
 
+@lru_cache(maxsize=64)
+def _moffat_cut(beta: float, share: float) -> float:
+    """The x of ``_moffat_table`` beyond which ``share`` of the transform's integral over the plane lies."""
+    x, value = _moffat_table(beta)
+    within = np.cumsum(value * x)
+    return float(x[np.searchsorted(within, (1.0 - share) * within[-1])])
+
+
 @dataclass(frozen=True)
 class Moffat:
     """``(1 + (r/alpha)**2)**-beta``, beta > 1 (Moffat 1969, A&A 3, 455)."""
@@ -53,6 +61,14 @@ class Moffat:
         [0.793, 0.934, 0.977, 0.996]
         """
         return 1.0 - (1.0 + (r_arcsec / self.alpha_arcsec) ** 2) ** (1.0 - self.beta)
+
+    def radius_arcsec(self, share: float) -> float:
+        """Radius beyond which ``share`` of the flux lies."""
+        return self.alpha_arcsec * float(np.sqrt(share ** (1.0 / (1.0 - self.beta)) - 1.0))
+
+    def frequency(self, share: float) -> float:
+        """Cycles an arcsec beyond which ``share`` of the transform lies: what leaving it out takes from the peak of a point's image."""
+        return _moffat_cut(float(self.beta), share) / (2.0 * np.pi * self.alpha_arcsec)
 
     def brightness(self, r_arcsec):
         """Flux per arcsec**2 at a radius, of unit total."""
@@ -83,6 +99,14 @@ class Gaussian:
 
     def flux_within(self, r_arcsec):
         return 1.0 - np.exp(-0.5 * (r_arcsec / self.sigma_arcsec) ** 2)
+
+    def radius_arcsec(self, share: float) -> float:
+        """Radius beyond which ``share`` of the flux lies."""
+        return self.sigma_arcsec * float(np.sqrt(-2.0 * np.log(share)))
+
+    def frequency(self, share: float) -> float:
+        """Cycles an arcsec beyond which ``share`` of the transform lies."""
+        return float(np.sqrt(-2.0 * np.log(share))) / (2.0 * np.pi * self.sigma_arcsec)
 
     def otf(self, fy, fx, pixel_arcsec):
         f2 = np.square(fy) + np.square(fx)

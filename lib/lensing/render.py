@@ -1,46 +1,53 @@
-"""From a lens and a source to light on a pixel grid.
+"""From lenses and sources to the light of arcs on pixels.
 
-The lensed surface brightness is integrated over the plane by Gauss-Legendre nodes, placed by a bound on how
-much the source can change inside a cell, so that small sources, cusps and the singular centre are all
-resolved and nothing is point sampled.  Every node is deposited on the grid with a cubic B-spline;
-``lib.imaging.convolve`` divides the spline's transform out of the PSF's, as non-uniform FFTs do, so that
-what comes out is the brightness convolved with the PSF *at the pixel centres*, times the pixel area.
+The lensed surface brightness is integrated over the plane by Gauss-Legendre nodes in square cells.  A bound on how much the
+source can change in a cell (the lens's stretch times the profile's slope, weighed by the flux the cell can hold) decides how
+many nodes it gets, and whether it is divided, so that small sources, cusps and the singular centre are all resolved, nothing
+is point sampled, and the cost follows the arc.  Cells are handled in runs of hundreds, in float32, by loops without branches.
 
-Positions on the grid are in pixels, 0-based, pixel centres at integers; everything else is in arcsec.
+A cell's nodes are deposited on a grid of half-pixel spacing with quadratic B-splines; ``lib.imaging.spectrum`` divides the
+spline out again and convolves with the PSF *at the pixel centres*.
+
+Positions on the stamp are in pixels, 0-based, pixel centres at integers; everything else is in arcsec.
 """
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lib.lensing import sersic, shear, sie
+from lib import jit
+from lib.imaging import spectrum
+from lib.lensing import deflector, epl, raster, sersic, shear, source
+from lib.lensing.elementary import f4
 
-NODES = {m: np.polynomial.legendre.leggauss(m) for m in (2, 3, 4, 5)}
-ABSCISSA = np.zeros((6, 5))
-WEIGHT = np.zeros((6, 5))
-for _m, (_x, _w) in NODES.items():
-    ABSCISSA[_m, :_m], WEIGHT[_m, :_m] = _x, _w / 2.0
-
-# The relative error of an m-point rule on exp(-s t), |t| < 1, is about s**2m / {135, 15750, 3.5e6, 1.2e9}:
-# the change of exponent over half a cell up to which 2, 3, 4, 5 points an axis are good to 5e-5.
-CHANGE = (0.3, 0.95, 1.95, 3.1)
-# The same for the cell's half-width over its distance to the source's centre, where r**(1/n) is singular.
-NEARNESS = (0.16, 0.33, 0.5, 0.62)
-NEGLIGIBLE = 1e-9  # share of the source's flux below which a cell is left out
-SMALL = 3e-7  # share of the flux below which a cell needs no further division
-CENTRAL = 1e-5  # share of the flux above which a cell's distance to the source's centre matters
+TOLERANCE = 1.5e-5  # share of a source's flux that a cell may be wrong by, by the bounds
+NEGLIGIBLE = 2e-8  # share of a source's flux below which a cell is left out
+FAINT = 3e-5  # share of a source's flux that may reappear at the stamp's other side
 BLOCK = 16  # pixels a side of the cells that the division starts from
-DEEPEST = 30  # halvings of a cell; reached at the singular centre only
+DEEPEST = 26  # halvings of those; reached at the singular centre only
+PHASE = 1.0  # radians a pixel of the frequencies that a cell's nodes must carry
+RINGS = 6  # frames of cells around the canvas, each twice as wide as the last: the light out to 64 half-sides
+RUN = 512  # cells handled at a time
+NODES = 1024  # nodes handled at a time
+WINDOWS = 256  # cells deposited at a time
+LANES = 16  # lists are filled up to multiples of this with empty cells, so that every loop is whole vectors
+
+ABSCISSA = np.zeros((sersic.MOST + 1, sersic.MOST), np.float32)
+WEIGHT = np.zeros((sersic.MOST + 1, sersic.MOST), np.float32)
+for _m in range(1, sersic.MOST + 1):
+    _x, _w = np.polynomial.legendre.leggauss(_m)
+    ABSCISSA[_m, :_m], WEIGHT[_m, :_m] = _x, _w / 2.0
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Lensed sources, one a task: arrays of equal length (or scalars), angles in arcsec and radians.
+    """Lensed sources: arrays of equal length (or scalars), angles in arcsec and radians.
 
-    ``x_pix, y_pix`` is the lens centre on the grid; ``src_x_arcsec, src_y_arcsec`` the source's centre
-    from there.  ``theta_e_arcsec = 0`` and ``shear = 0`` is an unlensed source.
+    ``x_pix, y_pix`` is the lens centre on the stamp; ``src_x_arcsec, src_y_arcsec`` the source's centre
+    from there.  ``theta_e_arcsec = 0`` and ``shear = 0`` is an unlensed source; a ``lens_slope`` other than 2 a power law
+    (``lib.lensing.epl``).  ``image`` 0, 1, ... makes the source that one of the images given to ``draw`` instead of a Sersic profile
+    (-1), scaled to ``src_reff_arcsec``; its index ``src_n`` then means nothing.
     """
 
     x_pix: ArrayLike
@@ -56,201 +63,421 @@ class Scene:
     src_reff_arcsec: ArrayLike
     src_q: ArrayLike
     src_phi_rad: ArrayLike
+    lens_slope: ArrayLike = 2.0
+    image: ArrayLike = -1
 
-    def parameters(self) -> np.ndarray:
-        """(tasks, 19) float64: what ``_integrate`` reads, derived constants included."""
-        g1, g2 = shear.components(np.asarray(self.shear, float), np.asarray(self.shear_phi_rad, float))
-        n, r_eff = np.asarray(self.src_n, float), np.asarray(self.src_reff_arcsec, float)
-        columns = [
-            self.x_pix, self.y_pix, self.theta_e_arcsec, self.lens_q,
-            np.cos(np.asarray(self.lens_phi_rad, float)), np.sin(np.asarray(self.lens_phi_rad, float)), g1, g2, self.shear,
-            self.src_x_arcsec, self.src_y_arcsec, n, r_eff, self.src_q,
-            np.cos(np.asarray(self.src_phi_rad, float)), np.sin(np.asarray(self.src_phi_rad, float)),
-            sersic.b_n(n), sersic.central_brightness(n, r_eff), 1.0 / (2.0 * n),
-        ]  # fmt: skip
-        return np.stack(np.broadcast_arrays(*[np.asarray(c, float) for c in columns]), axis=-1)
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Every field as a float64 array, all of one length."""
+        values = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in vars(self).values()))
+        return dict(zip(vars(self), values, strict=True))
 
 
-@numba.njit(cache=True, error_model="numpy")
-def _source(x, y, p):
-    """Where the ray at (x, y) from the lens lands: squared elliptical radius in r_eff, and |beta - source|**2."""
-    u, v = p[4] * x + p[5] * y, p[4] * y - p[5] * x
-    au, av = sie.deflect(u, v, p[2], p[3])
-    dx = x - (p[4] * au - p[5] * av) - (p[6] * x + p[7] * y) - p[9]
-    dy = y - (p[5] * au + p[4] * av) - (p[7] * x - p[6] * y) - p[10]
-    s, t = p[14] * dx + p[15] * dy, p[14] * dy - p[15] * dx
-    return (p[13] * s * s + t * t / p[13]) / (p[12] * p[12]), dx * dx + dy * dy
-
-
-@numba.njit(cache=True, error_model="numpy")
-def _rule(x, y, h, p):
-    """Points an axis for the cell of half-width h at (x, y): 0 leave out, 6 divide.
-
-    The map to the source plane stretches by at most ``max(1, 2 kappa - 1) + shear``; the Sersic exponent's
-    slope is largest at the nearest (n >= 1) or farthest (n < 1) source radius that the cell can reach.
-    """
-    reach = h * np.sqrt(2.0)
-    u, v = p[4] * x + p[5] * y, p[4] * y - p[5] * x
-    psi = np.sqrt(p[3] * p[3] * u * u + v * v) - reach
-    stretch = 1.0
-    if p[2] > 0.0:
-        if psi <= 0.0:
-            stretch = 1e30  # the cell holds the singular centre
-        else:
-            stretch = max(1.0, p[2] * np.sqrt(p[3]) / psi - 1.0)
-    stretch += p[8]
-    radius2, distance2 = _source(x, y, p)
-    distance = np.sqrt(distance2)
-    # the deflection is bounded by 1.6 theta_e (q >= 0.2), which also bounds how far a cell can spread
-    spread = min(stretch * reach, (1.0 + p[8]) * reach + 3.2 * p[2])
-    near = np.sqrt(p[13]) * max(0.0, distance - spread) / p[12]
-    brightest = p[17] * np.exp(-p[16] * (near * near) ** p[18]) * 4.0 * h * h
-    if brightest < NEGLIGIBLE:
-        return 0
-    radius = np.sqrt(radius2)
-    if brightest < SMALL:
-        return 2
-    spread_r = spread / (np.sqrt(p[13]) * p[12])  # in elliptical radii
-    inner = max(near, radius - spread_r)
-    if inner <= 0.0:
-        return 6
-    power = 2.0 * p[18]
-    at = inner if power <= 1.0 else radius + spread_r
-    change = p[16] * power * at ** (power - 1.0) * spread_r / 1.414213562
-    nearness = spread_r / (1.414213562 * radius) if brightest > CENTRAL else 0.0
-    if stretch < 1e20:
-        for m in range(4):
-            if change <= CHANGE[m] and nearness <= NEARNESS[m]:
-                return m + 2
-    return 6
-
-
-@numba.njit(cache=True, error_model="numpy")
-def _spline(t, w):
-    """Weights of the cubic B-spline on the four grid points around a node, ``t`` beyond the second."""
-    w[0] = (1.0 - t) ** 3 / 6.0
-    w[1] = (4.0 + t * t * (3.0 * t - 6.0)) / 6.0
-    w[2] = (1.0 + 3.0 * t * (1.0 + t * (1.0 - t))) / 6.0
-    w[3] = t**3 / 6.0
-
-
-@numba.njit(cache=True, error_model="numpy")
-def _cell(canvas, weights, stack, x0, y0, h0, p, pixel, deposit):
-    """Integrate one cell (and its divisions); flux returned, nodes added to ``canvas`` if ``deposit``.
-
-    Cells that deposit are divided down to a pixel at least: the light must land where it is, too.
-    """
-    stack[0, 0], stack[0, 1], stack[0, 2], stack[0, 3] = x0, y0, h0, 0.0
-    top, total = 1, 0.0
-    bands, ny, nx = canvas.shape
-    wx, wy = np.empty(4), np.empty(4)
-    while top > 0:
-        top -= 1
-        x, y, h, depth = stack[top, 0], stack[top, 1], stack[top, 2], stack[top, 3]
-        m = _rule(x, y, h, p)
-        if m == 0:
-            continue
-        if deposit and h > 0.51 * pixel:
-            m = 6
-        if m == 6:
-            if depth < DEEPEST - 1:
-                for k in range(4):
-                    stack[top, 0] = x + (0.5 if k & 1 else -0.5) * h
-                    stack[top, 1] = y + (0.5 if k & 2 else -0.5) * h
-                    stack[top, 2], stack[top, 3] = 0.5 * h, depth + 1.0
-                    top += 1
-                continue
-            m = 2
-        for i in range(m):
-            yn = y + h * ABSCISSA[m, i]
-            for j in range(m):
-                xn = x + h * ABSCISSA[m, j]
-                radius2, _ = _source(xn, yn, p)
-                flux = p[17] * np.exp(-p[16] * radius2 ** p[18])
-                flux *= WEIGHT[m, i] * WEIGHT[m, j] * 4.0 * h * h
-                total += flux
-                if not deposit:
-                    continue
-                gx, gy = p[0] + xn / pixel, p[1] + yn / pixel
-                jx, iy = int(np.floor(gx)), int(np.floor(gy))
-                if jx < 1 or iy < 1 or jx > nx - 3 or iy > ny - 3:
-                    continue
-                _spline(gx - jx, wx)
-                _spline(gy - iy, wy)
-                for b in range(bands):
-                    for k in range(4):
-                        w = weights[b] * flux * wy[k]
-                        for n in range(4):
-                            canvas[b, iy - 1 + k, jx - 1 + n] += w * wx[n]
-    return total
-
-
-@numba.njit(cache=True, error_model="numpy")
-def _integrate(canvas, weights, p, pixel, x_lo, x_hi, y_lo, y_hi, rings):
-    """Deposit the light of the pixels [x_lo, x_hi) x [y_lo, y_hi); return the flux there and all around.
-
-    ``rings`` frames of cells, each twice the size of the last, catch the flux outside of the box.
-    """
+@jit.simd()
+def _deposit(count, m, cells, kinds, lens, profile, images, shape, g, pixel, offset, nodes, work, windows, grid, extent):
+    """Light of ``count`` cells, m x m nodes each: on the grid if there is one, and its sum.  ``cells``: x, y, half-width, area."""
     total = 0.0
-    stack = np.empty((4 * DEEPEST, 4))
-    for i in range(y_lo, y_hi, BLOCK):
-        for j in range(x_lo, x_hi, BLOCK):
-            side = min(BLOCK, x_hi - j, y_hi - i)
-            if side == BLOCK:
-                x, y = (j + 0.5 * (BLOCK - 1) - p[0]) * pixel, (i + 0.5 * (BLOCK - 1) - p[1]) * pixel
-                total += _cell(canvas, weights, stack, x, y, 0.5 * BLOCK * pixel, p, pixel, True)
-                continue
-            for k in range(i, min(i + BLOCK, y_hi)):
-                for n in range(j, min(j + BLOCK, x_hi)):
-                    total += _cell(canvas, weights, stack, (n - p[0]) * pixel, (k - p[1]) * pixel, 0.5 * pixel, p, pixel, True)
-    cx, cy = (0.5 * (x_lo + x_hi - 1) - p[0]) * pixel, (0.5 * (y_lo + y_hi - 1) - p[1]) * pixel
-    half = 0.5 * (x_hi - x_lo) * pixel
-    for _ in range(rings):  # a frame of 12 cells of half-width half/2 around the square of half-width half
-        for k in range(4):
-            for n in range(4):
-                if (k == 0 or k == 3) or (n == 0 or n == 3):
-                    x, y = cx + (n - 1.5) * half, cy + (k - 1.5) * half
-                    total += _cell(canvas, weights, stack, x, y, 0.5 * half, p, pixel, False)
-        half *= 2.0
+    run = min(WINDOWS, NODES // (m * m) // LANES * LANES)
+    inverse, odd = f4(1.0) / pixel, f4(offset[2])
+    on_grid = grid.shape[0] > 0
+    middle, width, flat = grid.shape[0] // 2, grid.shape[1], grid.reshape(-1)
+    for start in range(0, count, run):
+        n = min(run, count - start)
+        padded = (n + LANES - 1) // LANES * LANES
+        for p in range(start + n, start + padded):
+            cells[0, p], cells[1, p], cells[2, p], cells[3, p] = cells[0, start], cells[1, start], cells[2, start], f4(0.0)
+        x, y, half, w = (
+            cells[0, start : start + padded],
+            cells[1, start : start + padded],
+            cells[2, start : start + padded],
+            cells[3, start : start + padded],
+        )
+        for i in range(m):
+            for j in range(m):
+                at = (i * m + j) * padded
+                nx, ny = nodes[0, at : at + padded], nodes[1, at : at + padded]
+                dx, dy = ABSCISSA[m, j], ABSCISSA[m, i]
+                for p in range(padded):
+                    nx[p], ny[p] = x[p] + half[p] * dx, y[p] + half[p] * dy
+        size = m * m * padded
+        nx, ny, bx, by, f = nodes[0, :size], nodes[1, :size], nodes[2, :size], nodes[3, :size], nodes[4, :size]
+        deflector.deflect(kinds[0], lens, nx, ny, bx, by, work)
+        g1, g2 = g[0], g[1]
+        for p in range(size):
+            bx[p] = nx[p] - (g1 * nx[p] + g2 * ny[p]) - bx[p]
+            by[p] = ny[p] - (g2 * nx[p] - g1 * ny[p]) - by[p]
+        source.shine(kinds[1], profile, images, shape, bx, by, f)
+        sums = windows[0, :padded]
+        for p in range(padded):
+            sums[p] = f4(0.0)
+        for i in range(m):
+            for j in range(m):
+                ww = WEIGHT[m, i] * WEIGHT[m, j]
+                node = f[(i * m + j) * padded : (i * m + j + 1) * padded]
+                for p in range(padded):
+                    node[p] *= ww * w[p]
+                    sums[p] += node[p]
+        total += sums.sum()
+        if not on_grid:
+            continue
+        # the half-pixel points around a pixel are shared by all nodes in it: their weights, then one window a cell
+        tx, ty = windows[1, :padded], windows[2, :padded]
+        column, row, step = windows[3, :padded], windows[4, :padded], windows[25, :padded]
+        for p in range(padded):
+            gx, gy = offset[0] + x[p] * inverse, offset[1] + y[p] * inverse
+            fx, fy = np.floor(gx + odd), np.floor(gy + odd)
+            tx[p], ty[p] = f4(2.0) * (gx - fx + odd - f4(0.5)), f4(2.0) * (gy - fy + odd - f4(0.5))
+            column[p], row[p] = f4(2.0) * (fx - odd) - f4(1.0), f4(2.0) * (fy - odd) - f4(1.0)
+            step[p] = f4(2.0) * half[p] * inverse
+        window = windows[5:21]
+        for i in range(m):
+            r0, r1, r2, r3 = windows[21, :padded], windows[22, :padded], windows[23, :padded], windows[24, :padded]
+            for j in range(m):
+                node = f[(i * m + j) * padded : (i * m + j + 1) * padded]
+                shift, keep = ABSCISSA[m, j], f4(1.0) if j > 0 else f4(0.0)
+                for p in range(padded):
+                    z, v = tx[p] + step[p] * shift, node[p]
+                    a, b = min(z, f4(0.0)), max(z, f4(0.0))
+                    a, b = f4(0.5) * a * a, f4(0.5) * b * b
+                    r0[p] = keep * r0[p] + v * a
+                    r1[p] = keep * r1[p] + v * (f4(0.5) * (f4(1.0) - z) * (f4(1.0) - z) - f4(3.0) * a)
+                    r2[p] = keep * r2[p] + v * (f4(0.5) * (f4(1.0) + z) * (f4(1.0) + z) - f4(3.0) * b)
+                    r3[p] = keep * r3[p] + v * b
+            shift, keep = ABSCISSA[m, i], f4(1.0) if i > 0 else f4(0.0)
+            for k in range(4):
+                rk = windows[21 + k, :padded]
+                w0, w1, w2, w3 = window[k], window[4 + k], window[8 + k], window[12 + k]
+                for p in range(padded):
+                    z, v = ty[p] + step[p] * shift, rk[p]
+                    a, b = min(z, f4(0.0)), max(z, f4(0.0))
+                    a, b = f4(0.5) * a * a, f4(0.5) * b * b
+                    w0[p] = keep * w0[p] + v * a
+                    w1[p] = keep * w1[p] + v * (f4(0.5) * (f4(1.0) - z) * (f4(1.0) - z) - f4(3.0) * a)
+                    w2[p] = keep * w2[p] + v * (f4(0.5) * (f4(1.0) + z) * (f4(1.0) + z) - f4(3.0) * b)
+                    w3[p] = keep * w3[p] + v * b
+        for p in range(n):
+            jx, jy = int(column[p]) + middle, int(row[p]) + middle
+            for k in range(4):
+                at = (jy + k) * width + jx
+                flat[at] += window[4 * k, p]
+                flat[at + 1] += window[4 * k + 1, p]
+                flat[at + 2] += window[4 * k + 2, p]
+                flat[at + 3] += window[4 * k + 3, p]
+            away_x, away_y = max(jx + 4 - middle, middle - jx), max(jy + 4 - middle, middle - jy)
+            extent[0], extent[1] = max(extent[0], away_x), max(extent[1], away_y)
     return total
 
 
-def nodes(scene: Scene, pixel_arcsec, shape, margin_pix):
-    """Light of each task on its own grid: (tasks, ny, nx) float64 spline coefficients, and (tasks,) magnification.
+@jit.simd()
+def _walk(stack, top, kinds, lens, profile, images, shape, g, pixel, offset, cells, lists, nodes, work, windows, grid, extent):
+    """Light of the cells on the stack, by runs of one size, divided where ``order`` says so; flux returned.
 
-    The source has unit flux, so the second array is the lensed over the unlensed flux on the unbounded plane.
-    Light within ``margin_pix`` of the grid's edge is counted, not deposited: PSF wings do not wrap around.
-    ``shape`` is square.
+    ``stack`` (3, n): centre from the lens (arcsec) and half-width in units of ``pixel / 2**DEEPEST``, so that sizes compare exactly.
     """
-    parameters = np.atleast_2d(scene.parameters())
-    side, side_y = shape
-    if side != side_y:
-        raise ValueError(f"shape must be square, got {shape}")
-    light = np.zeros((len(parameters), side, side))
-    flux = np.empty(len(parameters))
-    pixels = np.broadcast_to(pixel_arcsec, flux.shape)
-    lo, hi = margin_pix, side - margin_pix
-    for k, p in enumerate(parameters):
-        flux[k] = _integrate(light[k : k + 1], np.ones(1), p, pixels[k], lo, hi, lo, hi, 6)
-    return light, flux
+    total, on_grid = 0.0, grid.shape[0] > 0
+    smallest = pixel / f4(2.0 ** (DEEPEST - 4))
+    filled = np.zeros(sersic.MOST + 1, np.int64)
+    while top > 0:
+        size = stack[2, top - 1]
+        n = 0
+        while n < RUN and top > 0 and stack[2, top - 1] == size:
+            top -= 1
+            cells[0, n], cells[1, n] = stack[0, top], stack[1, top]
+            n += 1
+        half = size * smallest
+        in_pixels = half / pixel
+        padded = (n + LANES - 1) // LANES * LANES
+        for p in range(n, padded):
+            cells[0, p], cells[1, p] = cells[0, 0], cells[1, 0]
+        x, y, bx, by = cells[0, :padded], cells[1, :padded], cells[2, :padded], cells[3, :padded]
+        spread, bound, points = cells[4, :padded], cells[5, :padded], cells[6, :padded]
+        deflector.deflect(kinds[0], lens, x, y, bx, by, work)
+        deflector.spread(kinds[0], lens, half * f4(1.41421356), g[2], x, y, spread)
+        g1, g2 = g[0], g[1]
+        for p in range(padded):
+            bx[p] = x[p] - (g1 * x[p] + g2 * y[p]) - bx[p]
+            by[p] = y[p] - (g2 * x[p] - g1 * y[p]) - by[p]
+        area = f4(4.0) * half * half
+        phase = f4(PHASE) * in_pixels if on_grid else f4(0.0)
+        source.order(kinds[1], profile, shape, bx, by, spread, area, phase, f4(TOLERANCE), f4(NEGLIGIBLE), bound, points)
+        if size < f4(2.0):
+            for p in range(n):
+                points[p] = min(points[p], f4(sersic.MOST))
+        # a cell wider than a pixel is taken if it needs no more than a node a pixel, and its nodes become cells of their own
+        widest = sersic.MOST if not on_grid or in_pixels < f4(0.6) else min(sersic.MOST, int(f4(2.1) * in_pixels))
+        wide = on_grid and in_pixels > f4(0.6)
+        for p in range(n):
+            m = int(points[p])
+            if m == 0:
+                continue
+            if m > widest:
+                for k in range(4):
+                    stack[0, top] = x[p] + (f4(0.5) if k & 1 else f4(-0.5)) * half
+                    stack[1, top] = y[p] + (f4(0.5) if k & 2 else f4(-0.5)) * half
+                    stack[2, top] = f4(0.5) * size
+                    top += 1
+            elif wide:
+                for i in range(m):
+                    for j in range(m):
+                        c, into = filled[1], lists[1]
+                        into[0, c], into[1, c] = x[p] + half * ABSCISSA[m, j], y[p] + half * ABSCISSA[m, i]
+                        into[2, c], into[3, c] = f4(0.0), WEIGHT[m, i] * WEIGHT[m, j] * area
+                        filled[1] += 1
+                        if filled[1] == NODES:
+                            total += _deposit(
+                                NODES, 1, into, kinds, lens, profile, images, shape, g, pixel, offset, nodes, work, windows, grid, extent
+                            )
+                            filled[1] = 0
+            else:
+                c, into = filled[m], lists[m]
+                into[0, c], into[1, c], into[2, c], into[3, c] = x[p], y[p], half, area
+                filled[m] += 1
+                if filled[m] == NODES:
+                    total += _deposit(
+                        NODES, m, into, kinds, lens, profile, images, shape, g, pixel, offset, nodes, work, windows, grid, extent
+                    )
+                    filled[m] = 0
+    for m in range(1, sersic.MOST + 1):
+        if filled[m] > 0:
+            total += _deposit(
+                filled[m], m, lists[m], kinds, lens, profile, images, shape, g, pixel, offset, nodes, work, windows, grid, extent
+            )
+    return total
 
 
-@numba.njit(cache=True, error_model="numpy")
-def _paint(canvas, fluxes, parameters, pixel, half_pix):
+@jit.plain()
+def _fill(stack, offset, canvas, pixel, size):
+    """Put the canvas's blocks on the stack; their edges are pixels' edges."""
+    top, blocks = 0, canvas // BLOCK * 2
+    for i in range(blocks):
+        for j in range(blocks):
+            stack[0, top] = ((j + 0.5) * BLOCK - canvas - offset[2] - offset[0]) * pixel
+            stack[1, top] = ((i + 0.5) * BLOCK - canvas - offset[2] - offset[1]) * pixel
+            stack[2, top] = size
+            top += 1
+    return top
+
+
+@jit.plain()
+def _frame(stack, offset, canvas, pixel, size):
+    """Put on the stack frames of cells around the canvas, 12 each, of half-widths canvas/2, canvas, ..."""
+    top, half, step = 0, float(canvas), size
+    for _ in range(RINGS):
+        for i in range(4):
+            for j in range(4):
+                if i == 0 or i == 3 or j == 0 or j == 3:
+                    # a frame of side 4 half, around the square of side 2 half: cells of side half
+                    stack[0, top] = ((j - 1.5) * half - offset[2] - offset[0]) * pixel
+                    stack[1, top] = ((i - 1.5) * half - offset[2] - offset[1]) * pixel
+                    stack[2, top] = step
+                    top += 1
+        half, step = 2.0 * half, 2.0 * step
+    return top
+
+
+@jit.plain()
+def _buffers():
+    """What ``_walk`` and ``_deposit`` work in, made once a call."""
+    stack, cells = np.empty((3, 4 * RUN * DEEPEST), np.float32), np.empty((7, RUN + LANES), np.float32)
+    lists = np.empty((sersic.MOST + 1, 4, NODES + LANES), np.float32)
+    nodes, work = np.empty((5, NODES + LANES), np.float32), np.empty((5, NODES + LANES), np.float32)
+    return stack, cells, lists, nodes, work, np.zeros((26, NODES + LANES), np.float32)
+
+
+@jit.plain()
+def _stamps(
+    kinds,
+    lenses,
+    sources,
+    images,
+    shapes,
+    shears,
+    offsets,
+    fluxes,
+    first,
+    tasks,
+    pixels,
+    transfers,
+    which,
+    grid_table,
+    pixel_table,
+    canvas,
+    out,
+    flux,
+):
+    """The loop over tasks of one period and number of modes: cells, transforms, PSFs, pixels."""
+    count, bands, side = grid_table.shape[1], out.shape[1], out.shape[2]
+    half = grid_table.shape[2]
+    stack, cells, lists, nodes, work, windows = _buffers()
+    grid, none = np.zeros((2 * half, 2 * half)), np.zeros((0, 0))  # float64: thousands of small cells may meet in one point
+    rows, columns = max(half, pixel_table.shape[1]), max(2 * half, 2 * count * bands)
+    even, odd = np.zeros((rows, columns), np.float32), np.zeros((rows, columns), np.float32)
+    half_way, across = np.empty((2 * count, 2 * half), np.float32), np.empty((2, count, bands * side), np.float32)
+    one, every = np.empty((2, count, 2 * count), np.float32), np.zeros((2, count, 2 * count * bands), np.float32)
+    extent, size = np.zeros(2, np.int64), f4(2.0 ** (DEEPEST - 1))
+    for t in range(len(tasks)):
+        task = tasks[t]
+        pixel = f4(pixels[task])
+        for c in range(first[task], first[task + 1]):
+            extent[:] = 4
+            kind, lens, profile, shape, g, offset = kinds[c], lenses[c], sources[c], shapes[c], shears[c], offsets[c]
+            top = _fill(stack, offset, canvas, pixel, size)
+            total = _walk(
+                stack, top, kind, lens, profile, images, shape, g, pixel, offset, cells, lists, nodes, work, windows, grid, extent
+            )
+            top = _frame(stack, offset, canvas, pixel, size * f4(canvas / BLOCK))
+            total += _walk(
+                stack, top, kind, lens, profile, images, shape, g, pixel, offset, cells, lists, nodes, work, windows, none, extent
+            )
+            flux[c] = total
+            hx, hy = (extent[0] + 3) // 4 * 4, (extent[1] + 3) // 4 * 4
+            spectrum.forward(grid, hy, hx, grid_table, count, one, even, odd, half_way)
+            grid[half - hy : half + hy, half - hx : half + hx] = 0.0
+            spectrum.multiply(one, fluxes[c], transfers, which[t], count, c == first[task], every)
+        spectrum.inverse(every, pixel_table, count, out[task], even, odd, across)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A scene as the loops read it: one row a source."""
+
+    kinds: np.ndarray
+    lenses: np.ndarray
+    sources: np.ndarray
+    shapes: np.ndarray
+    shears: np.ndarray
+    images: np.ndarray
+
+    @classmethod
+    def of(cls, a: dict[str, np.ndarray], images) -> "_Rows":
+        image = a["image"].astype(int)
+        if image.max() >= len(images):
+            raise ValueError(f"the scene names image {image.max()}, {len(images)} were given")
+        lenses = epl.rows(a["theta_e_arcsec"], a["lens_q"], a["lens_phi_rad"], a["lens_slope"])
+        place, shape = (a["src_x_arcsec"], a["src_y_arcsec"]), (a["src_reff_arcsec"], a["src_q"], a["src_phi_rad"])
+        sources = sersic.rows(*place, a["src_n"], *shape)
+        shapes, pixels = np.zeros((len(image), 3), np.int64), [np.zeros(1, np.float32)]
+        offset = {}
+        for k in np.unique(image[image >= 0]):
+            offset[k] = sum(map(len, pixels))
+            pixels.append(images[k].coefficients.ravel())
+        for k in np.flatnonzero(image >= 0):
+            given = images[image[k]]
+            shapes[k] = offset[image[k]], *given.coefficients.shape
+            x, y, r_eff, q, phi = (np.atleast_1d(v[k]) for v in (*place, *shape))
+            sources[k] = raster.rows(x, y, r_eff, q, phi, given.half_light_pix, float(given.image.max()))[0]
+        kinds = np.stack(
+            [np.where(a["lens_slope"] == 2.0, deflector.SIE, deflector.EPL), np.where(image < 0, source.SERSIC, source.RASTER)], axis=1
+        )
+        shears = np.stack([*shear.components(a["shear"], a["shear_phi_rad"]), np.abs(a["shear"])], axis=1).astype(np.float32)
+        return cls(kinds, lenses, sources, shapes, shears, np.concatenate(pixels))
+
+
+def _plan(a, first, side_pix, canvas, pixels, psfs) -> list[tuple[int, int]]:
+    """(period, modes) of each task: from its lens, sources and PSFs alone, so that it has the same bits in every batch.
+
+    The wings of the arc's bright part do not repeat within the stamp, nor does any of its light, be it faint.
+    """
+    lens = np.hypot(a["src_x_arcsec"], a["src_y_arcsec"]) + 1.3 * np.abs(a["theta_e_arcsec"])
+    n = np.where(a["image"] < 0, a["src_n"], 1.0)
+    bright, faint = (
+        np.maximum.reduceat((lens + radius / np.sqrt(a["src_q"])) / (1.0 - np.abs(a["shear"])), first[:-1]) / pixels
+        for radius in (2.5 * a["src_reff_arcsec"], sersic.radius_beyond(FAINT, n, a["src_reff_arcsec"]))
+    )
+    found = []
+    known: dict = {}
+    for k, row in enumerate(psfs):
+        key = (id(row), pixels[k])
+        limits = known[key] = known.get(key) or [spectrum.limits(p, float(pixels[k])) for p in row]
+        period = spectrum.period(side_pix, min(float(bright[k]), canvas), min(float(faint[k]), canvas), limits)
+        found.append((period, spectrum.modes(period, limits)))
+    return found
+
+
+def draw(scene: Scene, fluxes, psfs, side_pix: int, pixel_arcsec, sources=1, images=(), reach_pix: int = 16):
+    """Stamps of lensed sources: (tasks, bands, side, side) float32, and (sources,) magnification.
+
+    ``fluxes`` (sources, bands) of the unlensed sources, stamps in the same unit; ``psfs``: a sequence of bands for every task.
+    ``sources``: how many consecutive sources of the scene make up each task, bulge and disc say (a number, or one a task).
+    ``images``: the ``Raster`` that the scene's ``image`` counts.  Light is followed to ``reach_pix`` beyond the stamp
+    for the pixels, and over the whole plane for the magnification.  A task has the same bits alone and in any batch.
+    """
+    a = scene.arrays()
+    wrong = [k for k, v in a.items() if not np.isfinite(v).all()]
+    if wrong:
+        raise ValueError(f"a scene must be finite: {', '.join(wrong)}")
+    tasks = len(psfs)
+    first = np.concatenate([[0], np.cumsum(np.broadcast_to(sources, tasks))]).astype(np.int64)
+    fluxes = np.ascontiguousarray(np.atleast_2d(fluxes), dtype=float)
+    if first[-1] != len(a["x_pix"]) or len(fluxes) != first[-1]:
+        raise ValueError(f"{len(a['x_pix'])} sources in the scene, {len(fluxes)} rows of fluxes, {first[-1]} sources in {tasks} tasks")
+    pixels = np.ascontiguousarray(np.broadcast_to(np.asarray(pixel_arcsec, float), tasks))
+    rows, middle = _Rows.of(a, images), (side_pix - 1) / 2.0
+    offsets = np.stack([a["x_pix"] - middle, a["y_pix"] - middle, np.full(first[-1], 0.5 * (side_pix % 2))], axis=1).astype(np.float32)
+    canvas = -(-(side_pix // 2 + reach_pix) // BLOCK) * BLOCK
+    half = -(-(2 * canvas + 4) // 4) * 4
+    out, flux = np.empty((tasks, fluxes.shape[1], side_pix, side_pix), np.float32), np.empty(first[-1])
+    groups: dict[tuple[int, int], list[int]] = {}
+    for k, key in enumerate(_plan(a, first, side_pix, canvas, pixels, psfs)):
+        groups.setdefault(key, []).append(k)
+    for (period, count), members in groups.items():
+        index: dict = {}
+        which = np.array([[index.setdefault((p, float(pixels[k])), len(index)) for p in psfs[k]] for k in members])
+        transfers = spectrum.stack([spectrum.transfer(p, pixel, period, count) for p, pixel in index])
+        grid_table, pixel_table = spectrum.tables(period, count, side_pix, half)
+        _stamps(
+            rows.kinds, rows.lenses, rows.sources, rows.images, rows.shapes, rows.shears, offsets, fluxes, first, np.array(members),
+            pixels, transfers, which, grid_table, pixel_table, canvas, out, flux,
+        )  # fmt: skip
+    return out, flux
+
+
+@jit.plain()
+def _paint(canvas, fluxes, kinds, lenses, sources, images, shapes, shears, x, y, pixel, reach):
     ny, nx = canvas.shape[1:]
-    for k in range(len(parameters)):
-        p, r = parameters[k], int(half_pix[k])
-        x_lo, x_hi = max(0, int(p[0]) - r), min(nx, int(p[0]) + r + 1)
-        y_lo, y_hi = max(0, int(p[1]) - r), min(ny, int(p[1]) + r + 1)
-        if x_lo < x_hi and y_lo < y_hi:
-            _integrate(canvas, fluxes[k], p, pixel, x_lo, x_hi, y_lo, y_hi, 0)
+    stack, cells, lists, nodes, work, windows = _buffers()
+    extent, size = np.zeros(2, np.int64), f4(2.0 ** (DEEPEST - 1))
+    for k in range(len(x)):
+        side = (reach[k] // (2 * BLOCK) + 1) * BLOCK
+        # the half-pixel grid of pixels twice as large: its points are the canvas's pixels
+        cx, cy = int(np.floor(x[k])), int(np.floor(y[k]))
+        offset = np.array([0.5 * (x[k] - cx - 0.5), 0.5 * (y[k] - cy - 0.5), 0.0], dtype=np.float32)
+        half = 2 * side + 4
+        patch = np.zeros((2 * half, 2 * half))
+        top = _fill(stack, offset, side, f4(2.0 * pixel), size)
+        _walk(
+            stack,
+            top,
+            kinds[k],
+            lenses[k],
+            sources[k],
+            images,
+            shapes[k],
+            shears[k],
+            f4(2.0 * pixel),
+            offset,
+            cells,
+            lists,
+            nodes,
+            work,
+            windows,
+            patch,
+            extent,
+        )
+        y_lo, y_hi = max(0, cy + 1 - half), min(ny, cy + 1 + half)
+        x_lo, x_hi = max(0, cx + 1 - half), min(nx, cx + 1 + half)
+        for b in range(len(canvas)):
+            for i in range(y_lo, y_hi):
+                for j in range(x_lo, x_hi):
+                    canvas[b, i, j] += fluxes[k, b] * patch[i - cy - 1 + half, j - cx - 1 + half]
 
 
-def paint(canvas, fluxes, scene: Scene, pixel_arcsec, half_pix):
-    """Add all of a scene's sources to one grid ``canvas`` (bands, ny, nx), in place.
+def paint(canvas, fluxes, scene: Scene, pixel_arcsec: float, half_pix):
+    """Add all of a scene's sources to one grid ``canvas`` (bands, ny, nx), in place: the coefficients of quadratic B-splines.
 
-    ``fluxes`` (tasks, bands); each source is drawn within ``half_pix`` pixels of its lens centre.
+    ``fluxes`` (sources, bands); each source is drawn within ``half_pix`` pixels of its lens centre, at least.
     """
-    parameters = np.atleast_2d(scene.parameters())
-    half = np.ascontiguousarray(np.broadcast_to(half_pix, len(parameters)), dtype=np.int64)
-    _paint(canvas, np.ascontiguousarray(fluxes, dtype=float), parameters, float(pixel_arcsec), half)
+    a = scene.arrays()
+    reach = np.ascontiguousarray(np.broadcast_to(half_pix, len(a["x_pix"])), dtype=np.int64)
+    r = _Rows.of(a, ())
+    x, y, flux = a["x_pix"], a["y_pix"], np.ascontiguousarray(fluxes, dtype=float)
+    _paint(canvas, flux, r.kinds, r.lenses, r.sources, r.images, r.shapes, r.shears, x, y, float(pixel_arcsec), reach)

@@ -7,13 +7,16 @@ area ``pi theta_e**2`` whatever the axis ratio ``q`` of the mass, 0 < q <= 1.  T
 
 import math
 
-import numba
 import numpy as np
+
+from lib import jit
+from lib.lensing import epl
+from lib.lensing.elementary import f4
 
 SERIES = 1e-3  # below this argument atan(z)/z is taken from its series: exact to 1e-16
 
 
-@numba.njit(cache=True, error_model="numpy")
+@jit.plain()
 def deflect(u, v, theta_e, q):
     """Deflection of one ray at (u, v), in the frame of the major axis."""
     psi = math.sqrt(q * q * u * u + v * v)
@@ -33,7 +36,7 @@ def deflect(u, v, theta_e, q):
     return au, av
 
 
-@numba.guvectorize(["void(f8, f8, f8, f8, f8, f8[:], f8[:])"], "(),(),(),(),()->(),()", cache=True)
+@jit.vectorize(["void(f8, f8, f8, f8, f8, f8[:], f8[:])"], "(),(),(),(),()->(),()")
 def _deflections(x, y, theta_e, q, phi, ax, ay):
     c, s = math.cos(phi), math.sin(phi)
     au, av = deflect(c * x + s * y, c * y - s * x, theta_e, q)
@@ -61,3 +64,25 @@ def convergence(x, y, theta_e, q=1.0, phi=0.0):
 def axis_ratio(ellipticity):
     """Axis ratio ``q = (1 - e)/(1 + e)``."""
     return (1.0 - ellipticity) / (1.0 + ellipticity)
+
+
+def rows(theta_e, q, phi):
+    """What ``deflect_all`` and ``spread`` read: the power law's, of slope 2."""
+    return epl.rows(theta_e, q, phi, np.full(len(q), 2.0))
+
+
+@jit.simd()
+def deflect_all(p, x, y, ax, ay, work):
+    """``deflection`` over float32 arrays: of an isothermal lens, the angular series alone."""
+    epl.angular(p, x, y, ax, ay, work)
+
+
+@jit.simd()
+def spread(p, reach, shear, x, y, out):
+    """``epl.spread`` with what is exact for the SIE: its shear equals its convergence, so ``kappa = b/2R`` bounds the stretch."""
+    q, c, s, b = p[epl.Q], p[epl.C], p[epl.S], p[epl.B]
+    most = (f4(1.0) + shear) * reach + f4(2.0) * p[epl.LARGEST]
+    for i in range(len(x)):
+        u, v = q * (c * x[i] + s * y[i]), c * y[i] - s * x[i]
+        near = max(np.sqrt(u * u + v * v) - reach, f4(1e-12))
+        out[i] = min((max(f4(1.0), b / near - f4(1.0)) + shear) * reach, most)

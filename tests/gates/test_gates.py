@@ -363,7 +363,8 @@ def _(broken):
             return row["arc"]
         task = tasks[row["task_id"]] | {"lens_phi_rad": tasks[row["task_id"]]["lens_phi_rad"] + 0.7}
         psfs = [psf.moffat_from_psfsize(task[f"psfsize_used_{b}_arcsec"], 3.5) for b in BANDS]
-        made, _ = injection.light(task, row["x_pix"], row["y_pix"], SIDE, psfs, injection.source_fluxes(task), task["pixel_scale_arcsec"])
+        fluxes = injection.source_fluxes(task)
+        (made,), _ = injection.light([task], [row["x_pix"]], [row["y_pix"]], SIDE, [psfs], [fluxes], task["pixel_scale_arcsec"])
         return made.tobytes()
 
     broken.column("stamps", "arc", turned)
@@ -426,13 +427,13 @@ def _(broken):
     "flux_theta_e_probe", "the light is renormalised after lensing", r"0\.5: 3\.981, 0\.75: 3\.981, .* 2\.5: 3\.981", lambda rise: rise <= 0
 )
 def _(broken):
-    shipped = injection.render.nodes
+    shipped = injection.render.draw
 
     def renormalised(*args, **kwargs):
-        nodes, mu = shipped(*args, **kwargs)
-        return nodes / mu[:, None, None], mu / mu
+        arcs, mu = shipped(*args, **kwargs)
+        return arcs / mu[:, None, None, None], mu / mu
 
-    broken.patch.setattr(injection.render, "nodes", renormalised)
+    broken.patch.setattr(injection.render, "draw", renormalised)
 
 
 @fault("arc_colours", "all arcs have one colour", r"their spread is 0\.000", lambda off: off < 1e-4)

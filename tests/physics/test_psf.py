@@ -4,19 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import fft
 
-from lib.imaging import convolve, noise, photometry, psf
-from lib.lensing import render
-
-PIXEL = 0.262
-
-
-def point(x, y, p, side=128, flux=1.0):
-    """A point source's image: one node through the deposit and the convolution."""
-    scene = render.Scene(x, y, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1e-3, 1.0, 0.0)
-    light, _ = render.nodes(scene, PIXEL, (side, side), 16)
-    return flux * convolve.convolve(light[0], [convolve.transfer(p, (side, side), PIXEL)])[0]
+from lib.imaging import noise, photometry, psf, spectrum
+from tests.physics.scenes import PIXEL, point
 
 
 def centroid(image):
@@ -27,7 +17,7 @@ def centroid(image):
 @pytest.mark.parametrize("p", [psf.Moffat(1.2, 3.5), psf.Moffat(0.9, 2.8), psf.Gaussian(1.3), psf.Moffat(1.0, 4.7, with_pixel=True)])
 def test_flux_is_kept_to_1e_4_and_the_centroid_to_002_px(p):
     x, y = 63.3, 64.7
-    image = point(x, y, p)
+    image = point(x, y, p, 128)
     assert image.sum() == pytest.approx(1.0, abs=1e-4)
     core = image[44:84, 44:84]
     cx, cy = centroid(np.where(core > 0.02 * core.max(), core, 0))
@@ -38,7 +28,7 @@ def test_flux_is_kept_to_1e_4_and_the_centroid_to_002_px(p):
 @pytest.mark.parametrize("fwhm, beta", [(1.2, 3.5), (1.5, 2.5)])
 def test_an_effective_moffat_is_its_own_profile_at_the_pixel_centres(fwhm, beta):
     p = psf.Moffat(fwhm, beta)
-    image = point(64.37, 63.81, p)
+    image = point(64.37, 63.81, p, 128)
     y, x = np.indices(image.shape)
     truth = p.brightness(np.hypot(x - 64.37, y - 63.81) * PIXEL) * PIXEL**2
     assert np.abs(image - truth)[32:96, 32:96].max() < 1e-3 * truth.max()
@@ -73,49 +63,57 @@ def test_a_kernel_image_keeps_flux_and_centroid_for_odd_and_even_sides_even_when
     ky, kx = sides
     y, x = np.indices(sides) - np.array([(ky - 1) / 2, (kx - 1) / 2])[:, None, None]
     p = psf.Pixelised(psf.Moffat(1.1, 3.5).brightness(np.hypot(x, y) * PIXEL))
-    side, _margin = convolve.grid_side(64, 16, max(sides))
+    side = 128
     image = point(side / 2 + 0.2, side / 2 - 0.4, p, side)
-    assert image.sum() == pytest.approx(1.0, abs=1e-4)
+    assert image.sum(dtype=float) == pytest.approx(1.0, abs=1e-4)
     c = centroid(np.where(image > 0.02 * image.max(), image, 0))
     assert np.allclose(c, (side / 2 + 0.2, side / 2 - 0.4), atol=0.02)
 
 
-def test_an_off_centre_delta_moves_the_image_by_exactly_its_offset():
+@settings(max_examples=10, deadline=None)
+@given(st.integers(-4, 4), st.integers(-4, 4))
+def test_an_off_centre_delta_moves_the_image_by_exactly_its_offset(dy, dx):
     centred, moved = np.zeros((9, 9)), np.zeros((9, 9))
-    centred[4, 4], moved[4 + 1, 4 + 3] = 1, 1
-    light = np.random.default_rng(0).uniform(size=(96, 96)) * (np.hypot(*np.indices((96, 96)) - 48) < 30)
-    a, b = (convolve.convolve(light, [convolve.transfer(psf.Pixelised(k), (96, 96), PIXEL)])[0] for k in (centred, moved))
-    assert np.abs(np.roll(a, (1, 3), (0, 1)) - b).max() < 1e-12 * np.abs(a).max()
+    centred[4, 4], moved[4 + dy, 4 + dx] = 1, 1
+    a, b = (point(31.7, 32.6, psf.Pixelised(k)) for k in (centred, moved))
+    assert np.abs(np.roll(a, (dy, dx), (0, 1)) - b)[5:-5, 5:-5].max() < 2e-6 * np.abs(a).max()
 
 
 def test_a_kernel_image_acts_as_the_profile_it_was_sampled_from():
     y, x = np.indices((63, 63)) - 31
     moffat = psf.Moffat(1.1, 3.5)
     kernel = psf.Pixelised(moffat.brightness(np.hypot(x, y) * PIXEL))
-    a, b = (point(64.3, 63.6, p) for p in (moffat, kernel))
+    a, b = (point(64.3, 63.6, p, 128) for p in (moffat, kernel))
     assert np.abs(a - b).max() < 2e-3 * a.max()
     assert psf.fwhm(kernel, PIXEL) == pytest.approx(1.1, rel=0.02)
     assert psf.size(kernel, PIXEL) == pytest.approx(psf.size(moffat, PIXEL), rel=0.01)
 
 
-def test_what_wraps_around_a_grid_is_nothing_a_stamp_could_show():
-    """A source at the far end of the deposited light, wide wings: the stamp differs from one cut of a grid twice as wide by 1e-5 of the flux."""
-    side, margin = convolve.grid_side(64, 32, 0)
-    place, p = side - margin - 1, psf.Moffat(1.4, 2.5)
-    near = slice((side - 64) // 2, (side + 64) // 2)
-    small = point(place, side / 2, p, side)[near, near]
-    large = point(place, side / 2, p, 2 * side)[near, near]
-    assert np.abs(small - large).sum() < 1e-4
-    assert np.abs(small - large).max() < 1e-6
-
-
-def test_a_circular_convolution_would_be_seen():
-    """Planted fault: the same source on a grid without margin reappears at the other side."""
+def test_what_wraps_around_is_nothing_a_stamp_could_show(monkeypatch):
+    """A source near the stamp's edge, wide wings: the stamp differs from one made with a period four times as long by 1e-4 of the flux."""
     p = psf.Moffat(1.4, 2.5)
-    light = np.zeros((64, 64))
-    light[32, 62] = 1
-    wrapped = fft.irfft2(fft.rfft2(light) * p.otf(*convolve.frequencies((64, 64)), PIXEL), s=light.shape)
-    assert wrapped[32, 0] > 100 * p.brightness(62 * PIXEL) * PIXEL**2
+    near = point(60.3, 31.2, p)
+    period = spectrum.period
+    monkeypatch.setattr(spectrum, "period", lambda *args: 4 * period(*args))
+    far = point(60.3, 31.2, p)
+    assert np.abs(near - far).sum(dtype=float) < 2e-4
+    assert np.abs(near - far).max() < 1e-4 * far.max()
+
+
+def test_a_circular_convolution_would_be_seen(monkeypatch):
+    """Planted fault: with the stamp's own side as the period, the source reappears at the other side."""
+    p = psf.Moffat(1.4, 2.5)
+    monkeypatch.setattr(spectrum, "period", lambda *args: 64)
+    wrapped = point(62.0, 31.5, p)
+    assert wrapped[31, 0] > 100 * p.brightness(62 * PIXEL) * PIXEL**2
+
+
+def test_a_kernel_off_by_half_a_pixel_would_be_seen():
+    """Planted fault: an even-sided kernel taken to be centred on a pixel moves its image by half a pixel, 25 times the tolerance."""
+    y, x = np.indices((32, 32)) - 16.0
+    wrong = psf.Pixelised(psf.Moffat(1.1, 3.5).brightness(np.hypot(x, y) * PIXEL))
+    image = point(31.0, 31.0, wrong)
+    assert np.allclose(centroid(np.where(image > 0.02 * image.max(), image, 0)), (31.5, 31.5), atol=0.02)
 
 
 def test_two_bad_kernels_are_refused():
@@ -124,13 +122,17 @@ def test_two_bad_kernels_are_refused():
             psf.Pixelised(kernel)
 
 
-@settings(max_examples=20)
-@given(st.integers(64, 96).filter(lambda n: n % 2 == 0), st.integers(0, 40), st.integers(0, 120))
-def test_the_grid_holds_stamp_reach_and_kernel(side, reach, kernel):
-    grid, margin = convolve.grid_side(side, reach, kernel)
-    assert grid >= side + 2 * (reach + margin) - 1
-    assert margin >= kernel // 2
-    assert (grid - side) % 2 == 0
+@settings(max_examples=40, deadline=None)
+@given(st.floats(0.6, 2.5), st.floats(2.2, 5.0), st.sampled_from([0.2, 0.262, 0.45]))
+def test_the_period_holds_the_wings_and_the_modes_the_core(fwhm, beta, pixel):
+    p = psf.Moffat(fwhm, beta)
+    limits = spectrum.limits(p, pixel)
+    assert 1 - p.flux_within(limits.wing_pix * pixel) == pytest.approx(spectrum.WRAP, rel=1e-6)
+    k = np.linspace(0, 6, 6001)
+    passed = np.cumsum(p.otf(0.0, k, pixel) * k)
+    beyond = 1 - passed[np.searchsorted(k, limits.cut)] / passed[-1]
+    assert beyond < 1.2 * spectrum.CUT or limits.cut == spectrum.FASTEST
+    assert spectrum.period(64, 10.0, 20.0, [limits]) >= 42 + limits.wing_pix
 
 
 def test_arc_electrons_have_the_mean_and_variance_of_their_light():

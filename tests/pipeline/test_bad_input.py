@@ -129,7 +129,7 @@ def test_a_stamp_that_touches_the_edge_from_inside_is_made(tasks, brick, tiny_su
 
 
 def test_a_bug_stops_the_job_and_names_the_task(tasks, tiny_survey, tier, monkeypatch):
-    monkeypatch.setattr(render, "nodes", lambda *args: 1 / 0)
+    monkeypatch.setattr(render, "draw", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError) as error:
         inject(table(tasks[:1]), tiny_survey, tier)
     assert f"task_id={tasks[0]['task_id']} brick={tasks[0]['brickname']}" in error.value.__notes__

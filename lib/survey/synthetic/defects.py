@@ -1,8 +1,8 @@
 """What is wrong with a brick's pixels: saturation, the maskbits image, and the filling of lost pixels."""
 
-import numba
 import numpy as np
 
+from lib import jit
 from lib.survey import masks
 from lib.survey.geometry import BrickGeometry
 from lib.survey.synthetic import optics
@@ -81,7 +81,7 @@ def maskbits(primary, objects, lost: dict, saturation: dict) -> np.ndarray:
     return bits
 
 
-@numba.njit(cache=True)
+@jit.plain()
 def fill_rows(image, good, covered):
     """Interpolate the lost px along their rows, in place; where nothing is covered the image is 0."""
     ny, nx = image.shape

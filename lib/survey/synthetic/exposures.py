@@ -7,9 +7,9 @@ correlated there, and smaller than the invvar says.
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 
+from lib import jit
 from lib.survey.geometry import BrickGeometry
 from lib.survey.synthetic.optics import PsfField
 from lib.survey.synthetic.spec import BANDS, PIXEL_ARCSEC, SIDE_PIX, SurveySpec, rng
@@ -105,7 +105,7 @@ def lanczos3(phase: float):
     return first, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-@numba.njit(cache=True)
+@jit.plain()
 def _resample_add(noise, invvar, nexp, white, good, weight, first_y, weights_y, first_x, weights_x):
     """Add one exposure to the sums of weighted noise, weights and exposures: sigma is 1/sqrt(weight)."""
     ny, nx = noise.shape

@@ -6,11 +6,11 @@ over the brick.  The Moffats hold the pixel: a px is its area times the brightne
 
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from astropy.wcs import WCS
 from scipy import fft
 
+from lib import jit
 from lib.imaging import convolve, psf
 from lib.lensing import render, sersic
 from lib.survey import geometry
@@ -103,7 +103,7 @@ def _deposit(parts, x, y) -> np.ndarray:
     return canvas
 
 
-@numba.njit(cache=True)
+@jit.plain()
 def _add_stars(image, t, x, y, flux, reach, a, b, beta, pixel):
     """``flux`` of each star times the mixed Moffats (widths ``a``, ``b`` in arcsec) out to ``reach`` px."""
     ny, nx = image.shape

@@ -1,0 +1,42 @@
+"""Compiled loops, and where their machine code is kept.
+
+numba keys its cache by the file a loop stands in, not by the files it calls: a change of ``sersic.py`` would leave ``render.py``'s
+old code in use.  So the folder is named after all of ``lib``'s sources: another code, another folder.  Processes of one machine
+share it, so one of them compiles and the others load.  ``NUMBA_CACHE_DIR`` in the environment wins.
+"""
+
+import functools
+import hashlib
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import numba
+
+
+def _sources() -> bytes:
+    """The bytes of lib's compiled modules, from the checkout or from the zip that Spark ships."""
+    here = Path(__file__).parent
+    if here.is_dir():
+        files = sorted(p for p in here.rglob("*.py") if "__pycache__" not in p.parts)
+        return b"".join(p.read_bytes() for p in files)
+    archive = next(p for p in here.parents if zipfile.is_zipfile(p))
+    return archive.read_bytes()
+
+
+def _folder() -> str:
+    digest = hashlib.blake2b(_sources(), digest_size=8).hexdigest()
+    return str(Path(tempfile.gettempdir()) / f"arcmill-{os.getuid()}" / digest)
+
+
+if "NUMBA_CACHE_DIR" not in os.environ:
+    numba.config.CACHE_DIR = _folder()  # type: ignore[attr-defined]
+
+plain = functools.partial(numba.njit, cache=True, error_model="numpy")
+"""A loop that keeps to IEEE arithmetic."""
+
+simd = functools.partial(numba.njit, cache=True, fastmath=True, error_model="numpy")
+"""A loop that may be reordered into vector code: for finite numbers only."""
+
+vectorize = functools.partial(numba.guvectorize, cache=True)

@@ -1,0 +1,1 @@
+"""Numbers from outside the code under test, each next to the script that made them."""
