@@ -29,10 +29,11 @@ check: .venv-dev  ## lint, format and types only
 .venv-dev:
 	@infra/setup.sh requirements-dev.lock
 
-BENCHES := $(filter-out __init__,$(basename $(notdir $(wildcard bench/*.py))))
-bench:  ## NAME=x runs bench/x.py; the last line is JSON
+BENCHES := $(filter-out __init__ peers,$(basename $(notdir $(wildcard bench/*.py))))
+bench:  ## NAME=x runs bench/x.py; the last line is JSON (PEERS=1: all peers)
 	@test -n "$(filter $(NAME),$(BENCHES))" || { echo "bench: give NAME=, one of: $(BENCHES)" >&2; exit 2; }
 	@$(MAKE) --no-print-directory .venv-dev
+	@$(if $(PEERS),$(PY) -m pip install --quiet --disable-pip-version-check --no-deps -r bench/requirements.txt)
 	@$(PY) -m bench.$(NAME) $(ARGS)
 
 package: setup  ## dist/arcmill.zip: the code, as --py-files takes it

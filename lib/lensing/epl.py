@@ -81,16 +81,18 @@ def deflect(p, x, y, ax, ay, work):
 def spread(p, reach, shear, x, y, out):
     """How far the source positions of a disc around (x, y) can lie from its centre's: an upper bound, arcsec.
 
-    ``1 - d alpha`` stretches by at most ``1 + |t-1| X`` or ``X - 1``, ``X = (b/R)**t`` at the disc's nearest point,
-    for a sphere; an ellipse's shear is allowed 1.5 times a sphere's.
+    With ``X = (b/R)**t``, t = slope - 1, at the disc's nearest point: kappa = (2-t)/2 X, and the shear is at most
+    kappa + |t-1| |alpha|/r (their eq. 19), so ``1 - d alpha`` stretches by ``max(1 + a, (2-t) X + a - 1)``, a = |t-1| X |alpha|/b, at most.
     """
     q, c, s, tilt, b = p[Q], p[C], p[S], p[TILT], p[B]
+    pull = p[LARGEST] / max(b, f4(1e-30))
     for i in range(len(x)):
         u, v = q * (c * x[i] + s * y[i]), c * y[i] - s * x[i]
         r = np.sqrt(u * u + v * v)
         near = max(r - reach, f4(1e-12))
         ratio = exp2((tilt + f4(1.0)) * log2(b / near + f4(1e-30)))
-        stretch = max(f4(1.0) + f4(1.5) * abs(tilt) * ratio, f4(1.5) * ratio) + shear
+        bent = abs(tilt) * ratio * pull
+        stretch = max(f4(1.0) + bent, (f4(1.0) - tilt) * ratio + bent - f4(1.0)) + shear
         jump = f4(2.0) * p[LARGEST] * exp2(tilt * log2(b / (r + reach) + f4(1e-30)))
         most = (f4(1.0) + shear) * reach + jump if tilt <= f4(0.0) else f4(1e30)
         out[i] = min(stretch * reach, most) if r > reach else most

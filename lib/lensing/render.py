@@ -11,20 +11,16 @@ spline out again and convolves with the PSF *at the pixel centres*.
 Positions on the stamp are in pixels, 0-based, pixel centres at integers; everything else is in arcsec.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-from numpy.typing import ArrayLike
 
 from lib import jit
 from lib.imaging import spectrum
-from lib.lensing import deflector, epl, raster, sersic, shear, source
+from lib.lensing import deflector, sersic, source
 from lib.lensing.elementary import f4
+from lib.lensing.scene import BLOCK, Batch, Rows, Scene
 
 TOLERANCE = 1.5e-5  # share of a source's flux that a cell may be wrong by, by the bounds
 NEGLIGIBLE = 2e-8  # share of a source's flux below which a cell is left out
-FAINT = 3e-5  # share of a source's flux that may reappear at the stamp's other side
-BLOCK = 16  # pixels a side of the cells that the division starts from
 DEEPEST = 26  # halvings of those; reached at the singular centre only
 PHASE = 1.0  # radians a pixel of the frequencies that a cell's nodes must carry
 RINGS = 6  # frames of cells around the canvas, each twice as wide as the last: the light out to 64 half-sides
@@ -38,38 +34,6 @@ WEIGHT = np.zeros((sersic.MOST + 1, sersic.MOST), np.float32)
 for _m in range(1, sersic.MOST + 1):
     _x, _w = np.polynomial.legendre.leggauss(_m)
     ABSCISSA[_m, :_m], WEIGHT[_m, :_m] = _x, _w / 2.0
-
-
-@dataclass(frozen=True)
-class Scene:
-    """Lensed sources: arrays of equal length (or scalars), angles in arcsec and radians.
-
-    ``x_pix, y_pix`` is the lens centre on the stamp; ``src_x_arcsec, src_y_arcsec`` the source's centre
-    from there.  ``theta_e_arcsec = 0`` and ``shear = 0`` is an unlensed source; a ``lens_slope`` other than 2 a power law
-    (``lib.lensing.epl``).  ``image`` 0, 1, ... makes the source that one of the images given to ``draw`` instead of a Sersic profile
-    (-1), scaled to ``src_reff_arcsec``; its index ``src_n`` then means nothing.
-    """
-
-    x_pix: ArrayLike
-    y_pix: ArrayLike
-    theta_e_arcsec: ArrayLike
-    lens_q: ArrayLike
-    lens_phi_rad: ArrayLike
-    shear: ArrayLike
-    shear_phi_rad: ArrayLike
-    src_x_arcsec: ArrayLike
-    src_y_arcsec: ArrayLike
-    src_n: ArrayLike
-    src_reff_arcsec: ArrayLike
-    src_q: ArrayLike
-    src_phi_rad: ArrayLike
-    lens_slope: ArrayLike = 2.0
-    image: ArrayLike = -1
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Every field as a float64 array, all of one length."""
-        values = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in vars(self).values()))
-        return dict(zip(vars(self), values, strict=True))
 
 
 @jit.simd()
@@ -279,7 +243,7 @@ def _buffers():
     """What ``_walk`` and ``_deposit`` work in, made once a call."""
     stack, cells = np.empty((3, 4 * RUN * DEEPEST), np.float32), np.empty((7, RUN + LANES), np.float32)
     lists = np.empty((sersic.MOST + 1, 4, NODES + LANES), np.float32)
-    nodes, work = np.empty((5, NODES + LANES), np.float32), np.empty((5, NODES + LANES), np.float32)
+    nodes, work = np.empty((5, NODES + LANES), np.float32), np.empty((5, max(RUN, NODES) + LANES), np.float32)
     return stack, cells, lists, nodes, work, np.zeros((26, NODES + LANES), np.float32)
 
 
@@ -336,63 +300,6 @@ def _stamps(
         spectrum.inverse(every, pixel_table, count, out[task], even, odd, across)
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """A scene as the loops read it: one row a source."""
-
-    kinds: np.ndarray
-    lenses: np.ndarray
-    sources: np.ndarray
-    shapes: np.ndarray
-    shears: np.ndarray
-    images: np.ndarray
-
-    @classmethod
-    def of(cls, a: dict[str, np.ndarray], images) -> "_Rows":
-        image = a["image"].astype(int)
-        if image.max() >= len(images):
-            raise ValueError(f"the scene names image {image.max()}, {len(images)} were given")
-        lenses = epl.rows(a["theta_e_arcsec"], a["lens_q"], a["lens_phi_rad"], a["lens_slope"])
-        place, shape = (a["src_x_arcsec"], a["src_y_arcsec"]), (a["src_reff_arcsec"], a["src_q"], a["src_phi_rad"])
-        sources = sersic.rows(*place, a["src_n"], *shape)
-        shapes, pixels = np.zeros((len(image), 3), np.int64), [np.zeros(1, np.float32)]
-        offset = {}
-        for k in np.unique(image[image >= 0]):
-            offset[k] = sum(map(len, pixels))
-            pixels.append(images[k].coefficients.ravel())
-        for k in np.flatnonzero(image >= 0):
-            given = images[image[k]]
-            shapes[k] = offset[image[k]], *given.coefficients.shape
-            x, y, r_eff, q, phi = (np.atleast_1d(v[k]) for v in (*place, *shape))
-            sources[k] = raster.rows(x, y, r_eff, q, phi, given.half_light_pix, float(given.image.max()))[0]
-        kinds = np.stack(
-            [np.where(a["lens_slope"] == 2.0, deflector.SIE, deflector.EPL), np.where(image < 0, source.SERSIC, source.RASTER)], axis=1
-        )
-        shears = np.stack([*shear.components(a["shear"], a["shear_phi_rad"]), np.abs(a["shear"])], axis=1).astype(np.float32)
-        return cls(kinds, lenses, sources, shapes, shears, np.concatenate(pixels))
-
-
-def _plan(a, first, side_pix, canvas, pixels, psfs) -> list[tuple[int, int]]:
-    """(period, modes) of each task: from its lens, sources and PSFs alone, so that it has the same bits in every batch.
-
-    The wings of the arc's bright part do not repeat within the stamp, nor does any of its light, be it faint.
-    """
-    lens = np.hypot(a["src_x_arcsec"], a["src_y_arcsec"]) + 1.3 * np.abs(a["theta_e_arcsec"])
-    n = np.where(a["image"] < 0, a["src_n"], 1.0)
-    bright, faint = (
-        np.maximum.reduceat((lens + radius / np.sqrt(a["src_q"])) / (1.0 - np.abs(a["shear"])), first[:-1]) / pixels
-        for radius in (2.5 * a["src_reff_arcsec"], sersic.radius_beyond(FAINT, n, a["src_reff_arcsec"]))
-    )
-    found = []
-    known: dict = {}
-    for k, row in enumerate(psfs):
-        key = (id(row), pixels[k])
-        limits = known[key] = known.get(key) or [spectrum.limits(p, float(pixels[k])) for p in row]
-        period = spectrum.period(side_pix, min(float(bright[k]), canvas), min(float(faint[k]), canvas), limits)
-        found.append((period, spectrum.modes(period, limits)))
-    return found
-
-
 def draw(scene: Scene, fluxes, psfs, side_pix: int, pixel_arcsec, sources=1, images=(), reach_pix: int = 16):
     """Stamps of lensed sources: (tasks, bands, side, side) float32, and (sources,) magnification.
 
@@ -401,32 +308,18 @@ def draw(scene: Scene, fluxes, psfs, side_pix: int, pixel_arcsec, sources=1, ima
     ``images``: the ``Raster`` that the scene's ``image`` counts.  Light is followed to ``reach_pix`` beyond the stamp
     for the pixels, and over the whole plane for the magnification.  A task has the same bits alone and in any batch.
     """
-    a = scene.arrays()
-    wrong = [k for k, v in a.items() if not np.isfinite(v).all()]
-    if wrong:
-        raise ValueError(f"a scene must be finite: {', '.join(wrong)}")
-    tasks = len(psfs)
-    first = np.concatenate([[0], np.cumsum(np.broadcast_to(sources, tasks))]).astype(np.int64)
-    fluxes = np.ascontiguousarray(np.atleast_2d(fluxes), dtype=float)
-    if first[-1] != len(a["x_pix"]) or len(fluxes) != first[-1]:
-        raise ValueError(f"{len(a['x_pix'])} sources in the scene, {len(fluxes)} rows of fluxes, {first[-1]} sources in {tasks} tasks")
-    pixels = np.ascontiguousarray(np.broadcast_to(np.asarray(pixel_arcsec, float), tasks))
-    rows, middle = _Rows.of(a, images), (side_pix - 1) / 2.0
-    offsets = np.stack([a["x_pix"] - middle, a["y_pix"] - middle, np.full(first[-1], 0.5 * (side_pix % 2))], axis=1).astype(np.float32)
-    canvas = -(-(side_pix // 2 + reach_pix) // BLOCK) * BLOCK
-    half = -(-(2 * canvas + 4) // 4) * 4
-    out, flux = np.empty((tasks, fluxes.shape[1], side_pix, side_pix), np.float32), np.empty(first[-1])
+    b = Batch.of(scene, fluxes, psfs, side_pix, pixel_arcsec, sources, images, reach_pix)
+    r, half = b.rows, -(-(2 * b.canvas + 4) // 4) * 4
+    out, flux = np.empty((b.tasks, b.fluxes.shape[1], side_pix, side_pix), np.float32), np.empty(b.first[-1])
     groups: dict[tuple[int, int], list[int]] = {}
-    for k, key in enumerate(_plan(a, first, side_pix, canvas, pixels, psfs)):
+    for k, key in enumerate(b.plans):
         groups.setdefault(key, []).append(k)
     for (period, count), members in groups.items():
-        index: dict = {}
-        which = np.array([[index.setdefault((p, float(pixels[k])), len(index)) for p in psfs[k]] for k in members])
-        transfers = spectrum.stack([spectrum.transfer(p, pixel, period, count) for p, pixel in index])
+        transfers, which = b.transfers(period, count, members)
         grid_table, pixel_table = spectrum.tables(period, count, side_pix, half)
         _stamps(
-            rows.kinds, rows.lenses, rows.sources, rows.images, rows.shapes, rows.shears, offsets, fluxes, first, np.array(members),
-            pixels, transfers, which, grid_table, pixel_table, canvas, out, flux,
+            r.kinds, r.lenses, r.sources, r.images, r.shapes, r.shears, b.offsets, b.fluxes, b.first, np.array(members),
+            b.pixels, transfers, which, grid_table, pixel_table, b.canvas, out, flux,
         )  # fmt: skip
     return out, flux
 
@@ -478,6 +371,6 @@ def paint(canvas, fluxes, scene: Scene, pixel_arcsec: float, half_pix):
     """
     a = scene.arrays()
     reach = np.ascontiguousarray(np.broadcast_to(half_pix, len(a["x_pix"])), dtype=np.int64)
-    r = _Rows.of(a, ())
+    r = Rows.of(a, ())
     x, y, flux = a["x_pix"], a["y_pix"], np.ascontiguousarray(fluxes, dtype=float)
     _paint(canvas, flux, r.kinds, r.lenses, r.sources, r.images, r.shapes, r.shears, x, y, float(pixel_arcsec), reach)
