@@ -8,7 +8,6 @@ so the result is the light convolved with the PSF *at the pixel centres*, per pi
 frequency are kept where an analytic PSF passes them: sampling, not the method, decides what aliases.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -60,30 +59,28 @@ def _eight(n: int) -> int:
     return -(-n // 8) * 8
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a PSF asks of the transforms: ``wing_pix``, where its flux ends, and ``cut``, its highest frequency (cycles a pixel)."""
-
-    wing_pix: float
-    cut: float
-
-
-def limits(psf, pixel_arcsec: float) -> Limits:
+def _limits(psf, pixel_arcsec: float) -> tuple[float, float]:
     """Of an image, its corner and the Nyquist frequency; of a profile, where ``WRAP`` and ``CUT`` put them."""
     if isinstance(psf, psfs.Pixelised):
-        return Limits(max(psf.kernel.shape) / 2.0 + 1.0, 0.5)
-    return Limits(psf.radius_arcsec(WRAP) / pixel_arcsec, min(psf.frequency(CUT) * pixel_arcsec, FASTEST))
+        return max(psf.kernel.shape) / 2.0 + 1.0, 0.5
+    return psf.radius_arcsec(WRAP) / pixel_arcsec, min(psf.frequency(CUT) * pixel_arcsec, FASTEST)
 
 
-def period(side_pix: int, bright_pix: float, faint_pix: float, limits_) -> int:
+def limits(bands, pixel_arcsec: float) -> tuple[float, float]:
+    """What the PSFs of a stamp ask of the transforms: where the widest one's flux ends (px), and the highest frequency (cycles a pixel)."""
+    wings, cuts = zip(*(_limits(p, pixel_arcsec) for p in bands), strict=True)
+    return max(wings), max(cuts)
+
+
+def period(side_pix: int, bright_pix, faint_pix, wing_pix):
     """Period in pixels.  Light up to ``bright_pix`` from the centre repeats beyond every PSF's wing, up to ``faint_pix`` off the stamp."""
-    need = 0.5 * side_pix + max(bright_pix + max(b.wing_pix for b in limits_), faint_pix)
-    return int(-(-need // STEP) * STEP)
+    need = 0.5 * side_pix + np.maximum(np.add(bright_pix, wing_pix), faint_pix)
+    return (-(-need // STEP) * STEP).astype(int)
 
 
-def modes(period_pix: int, limits_) -> int:
+def modes(period_pix, cut):
     """Number of frequencies an axis, a multiple of 8."""
-    return _eight(int(np.floor(max(b.cut for b in limits_) * period_pix)) + 1)
+    return ((np.floor(cut * period_pix).astype(int) + 1 + 7) // 8) * 8
 
 
 @lru_cache(maxsize=64)
@@ -107,7 +104,7 @@ def transfer(psf, pixel_arcsec: float, period_pix: int, count: int) -> np.ndarra
     """
     k = np.arange(count) / period_pix
     # every frequency stands for itself and its mirror image, but 0 and the Nyquist frequency of an image
-    twice = np.where(k <= limits(psf, pixel_arcsec).cut + 1e-9, 2.0, 0.0)
+    twice = np.where(k <= _limits(psf, pixel_arcsec)[1] + 1e-9, 2.0, 0.0)
     twice[0] = 1.0
     if isinstance(psf, psfs.Pixelised):
         twice[np.isclose(k, 0.5)] = 1.0

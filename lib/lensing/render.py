@@ -20,7 +20,8 @@ from lib.lensing.elementary import f4
 from lib.lensing.scene import BLOCK, Batch, Rows, Scene
 
 TOLERANCE = 1.5e-5  # share of a source's flux that a cell may be wrong by, by the bounds
-NEGLIGIBLE = 2e-8  # share of a source's flux below which a cell is left out
+NEGLIGIBLE = 2e-7  # share of a source's flux below which a cell is left out
+DUST = 1e-7  # share of a source's flux a pixel below which light is counted, but not deposited: it would only widen the transforms
 DEEPEST = 26  # halvings of those; reached at the singular centre only
 PHASE = 1.0  # radians a pixel of the frequencies that a cell's nodes must carry
 RINGS = 6  # frames of cells around the canvas, each twice as wide as the last: the light out to 64 half-sides
@@ -119,6 +120,8 @@ def _deposit(count, m, cells, kinds, lens, profile, images, shape, g, pixel, off
                     w2[p] = keep * w2[p] + v * (f4(0.5) * (f4(1.0) + z) * (f4(1.0) + z) - f4(3.0) * b)
                     w3[p] = keep * w3[p] + v * b
         for p in range(n):
+            if abs(sums[p]) < f4(DUST) * w[p] * inverse * inverse:
+                continue
             jx, jy = int(column[p]) + middle, int(row[p]) + middle
             for k in range(4):
                 at = (jy + k) * width + jx

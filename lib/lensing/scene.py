@@ -91,14 +91,13 @@ def plan(a, first, side_pix, canvas, pixels, psfs) -> list[tuple[int, int]]:
         np.maximum.reduceat((lens + radius / np.sqrt(a["src_q"])) / (1.0 - np.abs(a["shear"])), first[:-1]) / pixels
         for radius in (2.5 * a["src_reff_arcsec"], sersic.radius_beyond(FAINT, n, a["src_reff_arcsec"]))
     )
-    found = []
-    known: dict = {}
-    for k, row in enumerate(psfs):
-        key = (id(row), pixels[k])
-        limits = known[key] = known.get(key) or [spectrum.limits(p, float(pixels[k])) for p in row]
-        period = spectrum.period(side_pix, min(float(bright[k]), canvas), min(float(faint[k]), canvas), limits)
-        found.append((period, spectrum.modes(period, limits)))
-    return found
+    known: dict = {}  # tasks may share one row of PSFs
+    for row, pixel in zip(psfs, pixels, strict=True):
+        if (id(row), pixel) not in known:
+            known[id(row), pixel] = spectrum.limits(row, pixel)
+    wing, cut = np.array([known[id(row), pixel] for row, pixel in zip(psfs, pixels, strict=True)]).T
+    period = spectrum.period(side_pix, np.minimum(bright, canvas), np.minimum(faint, canvas), wing)
+    return list(zip(period.tolist(), spectrum.modes(period, cut).tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ class Batch:
 
     @classmethod
     def of(cls, scene: Scene, fluxes, psfs, side_pix: int, pixel_arcsec, sources, images, reach_pix: int) -> "Batch":
-        a, tasks = scene.arrays(), len(psfs)
+        a, tasks, psfs = scene.arrays(), len(psfs), list(psfs)
         if wrong := [k for k, v in a.items() if not np.isfinite(v).all()]:
             raise ValueError(f"a scene must be finite: {', '.join(wrong)}")
         first = np.concatenate([[0], np.cumsum(np.broadcast_to(sources, tasks))]).astype(np.int64)
@@ -137,10 +136,16 @@ class Batch:
         offsets = np.stack([a["x_pix"] - middle, a["y_pix"] - middle, np.full(count, odd)], axis=1).astype(np.float32)
         canvas = -(-(side_pix // 2 + reach_pix) // BLOCK) * BLOCK
         plans = plan(a, first, side_pix, canvas, pixels, psfs)
-        return cls(Rows.of(a, images), first, fluxes, list(psfs), pixels, offsets, canvas, plans)
+        return cls(Rows.of(a, images), first, fluxes, psfs, pixels, offsets, canvas, plans)
 
     def transfers(self, period: int, count: int, members) -> tuple[np.ndarray, np.ndarray]:
         """(transfers, which of them each band of the member tasks has): every PSF once."""
         index: dict = {}
-        which = [[index.setdefault((p, float(self.pixels[k])), len(index)) for p in self.psfs[k]] for k in members]
+        known: dict = {}
+        which = []
+        for k in members:
+            key = (id(self.psfs[k]), self.pixels[k])  # tasks may share one row of PSFs
+            if key not in known:
+                known[key] = [index.setdefault((p, float(self.pixels[k])), len(index)) for p in self.psfs[k]]
+            which.append(known[key])
         return spectrum.stack([spectrum.transfer(p, pixel, period, count) for p, pixel in index]), np.array(which)
