@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from lib import rows
 from lib.errors import InputError, OutputError
+from lib.lensing.raster import Raster
 from lib.schemas import column, fact
 from lib.sources.stamp import BORDER, Source, half_light_radius
 
@@ -43,6 +44,11 @@ class Bank:
     pixel_arcsec: np.ndarray
     psf_fwhm_arcsec: np.ndarray
     half_light_radius_arcsec: np.ndarray
+
+    def rasters(self) -> list[Raster]:
+        """The images as the renderer draws them: ``render.draw(scene, ..., images=bank.rasters())``."""
+        sizes = self.half_light_radius_arcsec / self.pixel_arcsec
+        return [Raster(image, float(size)) for image, size in zip(self.images, sizes, strict=True)]
 
 
 def record(source: Source, source_id: str, origin: str, *, band=None, zero_point_mag=None, mag_catalogue=None) -> dict:

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from lib import sources
 from lib.imaging import psf
 from lib.lensing import raster, sersic
+from lib.sources.stamp import half_light_radius
 from tests.physics.scenes import PIXEL, draw, images, one
 
 MOFFAT = psf.Moffat(1.1, 3.0)
@@ -58,3 +60,23 @@ def test_an_image_turned_the_wrong_way_would_be_seen():
 def test_an_image_that_is_no_source_is_refused(image, word):
     with pytest.raises(ValueError, match=word):
         raster.Raster(image, 2.0)
+
+
+def test_a_galaxy_from_a_bank_is_drawn_with_its_size_and_flux(tmp_path):
+    """Written, read, turned and scaled: an unlensed galaxy of the bank has its half-light radius and its flux on the sky."""
+    image = gaussian(0.24, side=97, q=0.6).image
+    image = np.pad((image * (image > 1e-4 * image.max()))[3:-3, 3:-3], 3)
+    image = (image / image.sum()).astype(np.float32)
+    row = sources.Source(image, FINE, 0.0, half_light_radius(image) * FINE, 1.0, 1.0, 100.0)
+    sources.write(sources.table([sources.record(row, "smooth", "a test")]), str(tmp_path / "bank.parquet"))
+    bank = sources.read(str(tmp_path / "bank.parquet"))
+    sharp = psf.Gaussian(0.5)
+    for size in (0.3, 0.6):
+        scene = one(draw(1, 1), theta_e_arcsec=0.0, shear=0.0, x_pix=31.5, y_pix=31.5, src_x_arcsec=0.0, src_y_arcsec=0.0,
+                    src_reff_arcsec=size, src_q=1.0, src_phi_rad=0.4, image=0)  # fmt: skip
+        (stamp,), (mu,) = images(scene, sharp, images=bank.rasters())
+        assert mu == pytest.approx(1.0, abs=3e-4)
+        y, x = (np.indices(stamp.shape) - 31.5) * PIXEL
+        second = float((stamp * (x * x + y * y)).sum(dtype=float)) - 2 * sharp.sigma_arcsec**2
+        (fine_y, fine_x) = (np.indices(image.shape) - (len(image) - 1) / 2) * size / bank.rasters()[0].half_light_pix
+        assert second == pytest.approx(float((image * (fine_x**2 + fine_y**2)).sum(dtype=float)), rel=0.01)
