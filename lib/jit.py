@@ -8,6 +8,7 @@ share it, so one of them compiles and the others load.  ``NUMBA_CACHE_DIR`` in t
 import functools
 import hashlib
 import os
+import stat
 import tempfile
 import zipfile
 from pathlib import Path
@@ -26,17 +27,30 @@ def _sources() -> bytes:
 
 
 def _folder() -> str:
+    """A folder of this user's alone: numba's index files are pickles, and whoever can write them can run code."""
     digest = hashlib.blake2b(_sources(), digest_size=8).hexdigest()
-    return str(Path(tempfile.gettempdir()) / f"arcmill-{os.getuid()}" / digest)
+    mine = Path(tempfile.gettempdir()) / f"arcmill-{os.getuid()}"
+    mine.mkdir(mode=0o700, exist_ok=True)
+    found = mine.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        mine = Path(tempfile.mkdtemp(prefix="arcmill-"))
+    return str(mine / digest)
 
 
 if "NUMBA_CACHE_DIR" not in os.environ:
     numba.config.CACHE_DIR = _folder()  # type: ignore[attr-defined]
 
-plain = functools.partial(numba.njit, cache=True, error_model="numpy")
-"""A loop that keeps to IEEE arithmetic."""
+entry = functools.partial(numba.njit, cache=True, error_model="numpy")
+"""A loop that Python calls: kept on disk, with all its parts in it."""
 
-simd = functools.partial(numba.njit, cache=True, fastmath=True, error_model="numpy")
-"""A loop that may be reordered into vector code: for finite numbers only."""
+plain = functools.partial(numba.njit, error_model="numpy", forceinline=True)
+"""A part of a loop, always inlined.
+
+A part that stayed a function would be compiled twice, alone and within its caller; the process that compiles would run the one, processes that load
+from disk the other, and they differ in the last bits.
+"""
+
+simd = functools.partial(numba.njit, fastmath=True, error_model="numpy", forceinline=True)
+"""A part that may be reordered into vector code: for finite numbers only."""
 
 vectorize = functools.partial(numba.guvectorize, cache=True)

@@ -79,7 +79,7 @@ def _panel(lo, hi, p):
     return 0.5 * (hi - lo) * total
 
 
-@jit.plain()
+@jit.entry()
 def _flux(p):
     """Lensed flux of a unit source: panels in angle, halved until they agree with their halves."""
     panels, done, tolerance = 32, 0.0, 1e-6
@@ -113,7 +113,7 @@ def of_source(theta_e, q, phi, g1, g2, src_x, src_y, n, r_eff, src_q, src_phi):
     return np.array([_flux(tuple(float(v) for v in row)) for row in zip(*columns, strict=True)])
 
 
-@jit.plain()
+@jit.entry()
 def _folds(theta_e, q, phi_lens, g1, g2, sx, sy, angles=2880):
     """Images of a point source: sign changes of the line's moment about it, on the positive half of the ray."""
     count = 0

@@ -250,7 +250,7 @@ def _buffers():
     return stack, cells, lists, nodes, work, np.zeros((26, NODES + LANES), np.float32)
 
 
-@jit.plain()
+@jit.entry()
 def _stamps(
     kinds,
     lenses,
@@ -276,7 +276,7 @@ def _stamps(
     half = grid_table.shape[2]
     stack, cells, lists, nodes, work, windows = _buffers()
     grid, none = np.zeros((2 * half, 2 * half)), np.zeros((0, 0))  # float64: thousands of small cells may meet in one point
-    rows, columns = max(half, pixel_table.shape[1]), max(2 * half, 2 * count * bands)
+    rows, columns = max(half, pixel_table.shape[1]), max(2 * half, 2 * count * bands, side * bands)
     even, odd = np.zeros((rows, columns), np.float32), np.zeros((rows, columns), np.float32)
     half_way, across = np.empty((2 * count, 2 * half), np.float32), np.empty((2, count, bands * side), np.float32)
     one, every = np.empty((2, count, 2 * count), np.float32), np.zeros((2, count, 2 * count * bands), np.float32)
@@ -327,7 +327,7 @@ def draw(scene: Scene, fluxes, psfs, side_pix: int, pixel_arcsec, sources=1, ima
     return out, flux
 
 
-@jit.plain()
+@jit.entry()
 def _paint(canvas, fluxes, kinds, lenses, sources, images, shapes, shears, x, y, pixel, reach):
     ny, nx = canvas.shape[1:]
     stack, cells, lists, nodes, work, windows = _buffers()

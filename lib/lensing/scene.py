@@ -9,6 +9,12 @@ from lib.imaging import spectrum
 from lib.lensing import deflector, epl, raster, sersic, shear, source
 
 BLOCK = 16  # pixels a side of the cells that the division starts from
+RULES = (
+    ("theta_e_arcsec", "0 or more", lambda v: v >= 0.0), ("lens_q", "in (0, 1]", lambda v: (v > 0.0) & (v <= 1.0)),
+    ("shear", "in [0, 1)", lambda v: (v >= 0.0) & (v < 1.0)), ("src_n", "positive", lambda v: v > 0.0),
+    ("src_reff_arcsec", "positive", lambda v: v > 0.0), ("src_q", "in (0, 1]", lambda v: (v > 0.0) & (v <= 1.0)),
+    ("lens_slope", "in (1, 3)", lambda v: (v > 1.0) & (v < 3.0)),
+)  # fmt: skip
 FAINT = 3e-5  # share of a source's flux that may reappear at the stamp's other side
 
 
@@ -80,12 +86,13 @@ class Rows:
         return cls(kinds, lenses, sources, shapes, shears, np.concatenate(pixels))
 
 
-def plan(a, first, side_pix, canvas, pixels, psfs) -> list[tuple[int, int]]:
+def plan(a, first, offsets, side_pix, canvas, pixels, psfs) -> list[tuple[int, int]]:
     """(period, modes) of each task: from its lens, sources and PSFs alone, so that it has the same bits in every batch.
 
     The wings of the arc's bright part do not repeat within the stamp, nor does any of its light, be it faint.
     """
-    lens = np.hypot(a["src_x_arcsec"], a["src_y_arcsec"]) + 1.3 * np.abs(a["theta_e_arcsec"])
+    lens = np.hypot(a["src_x_arcsec"], a["src_y_arcsec"]) + 1.3 * a["theta_e_arcsec"]
+    off = np.maximum.reduceat(np.abs(offsets[:, :2]).max(axis=1), first[:-1])
     n = np.where(a["image"] < 0, a["src_n"], 1.0)
     bright, faint = (
         np.maximum.reduceat((lens + radius / np.sqrt(a["src_q"])) / (1.0 - np.abs(a["shear"])), first[:-1]) / pixels
@@ -96,7 +103,7 @@ def plan(a, first, side_pix, canvas, pixels, psfs) -> list[tuple[int, int]]:
         if (id(row), pixel) not in known:
             known[id(row), pixel] = spectrum.limits(row, pixel)
     wing, cut = np.array([known[id(row), pixel] for row, pixel in zip(psfs, pixels, strict=True)]).T
-    period = spectrum.period(side_pix, np.minimum(bright, canvas), np.minimum(faint, canvas), wing)
+    period = spectrum.period(side_pix, np.minimum(bright + off, canvas), np.minimum(faint + off, canvas), wing)
     return list(zip(period.tolist(), spectrum.modes(period, cut).tolist(), strict=True))
 
 
@@ -126,16 +133,24 @@ class Batch:
         a, tasks, psfs = scene.arrays(), len(psfs), list(psfs)
         if wrong := [k for k, v in a.items() if not np.isfinite(v).all()]:
             raise ValueError(f"a scene must be finite: {', '.join(wrong)}")
+        if wrong := [f"{k} must be {rule}" for k, rule, right in RULES if not right(a[k]).all()]:
+            raise ValueError("; ".join(wrong))
+        if np.any(np.asarray(sources) < 1) or not tasks:
+            raise ValueError(f"every task must have a source, got {tasks} tasks of {sources}")
         first = np.concatenate([[0], np.cumsum(np.broadcast_to(sources, tasks))]).astype(np.int64)
         fluxes = np.ascontiguousarray(np.atleast_2d(fluxes), dtype=float)
         count = len(a["x_pix"])
         if first[-1] != count or len(fluxes) != count:
             raise ValueError(f"{count} sources in the scene, {len(fluxes)} rows of fluxes, {first[-1]} sources in {tasks} tasks")
+        if not np.isfinite(fluxes).all() or not np.all(np.asarray(pixel_arcsec) > 0.0):
+            raise ValueError("fluxes must be finite and pixel_arcsec positive")
+        if other := [k for k, row in enumerate(psfs) if len(row) != fluxes.shape[1]]:
+            raise ValueError(f"task {other[0]} has {len(psfs[other[0]])} PSFs for {fluxes.shape[1]} bands")
         pixels = np.ascontiguousarray(np.broadcast_to(np.asarray(pixel_arcsec, float), tasks))
         middle, odd = (side_pix - 1) / 2.0, 0.5 * (side_pix % 2)
         offsets = np.stack([a["x_pix"] - middle, a["y_pix"] - middle, np.full(count, odd)], axis=1).astype(np.float32)
         canvas = -(-(side_pix // 2 + reach_pix) // BLOCK) * BLOCK
-        plans = plan(a, first, side_pix, canvas, pixels, psfs)
+        plans = plan(a, first, offsets, side_pix, canvas, pixels, psfs)
         return cls(Rows.of(a, images), first, fluxes, psfs, pixels, offsets, canvas, plans)
 
     def transfers(self, period: int, count: int, members) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,9 @@
 """The renderer against brute force, closed forms, an independent method, lenstronomy and GalSim; and its laws."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -202,6 +206,61 @@ def test_a_scene_that_makes_no_sense_is_refused_with_its_field():
         render.draw(s, np.ones((2, 1)), [[MOFFAT]] * 2, SIDE, PIXEL)
     with pytest.raises(ValueError, match="image 3, 0 were given"):
         images(one(s, image=3), MOFFAT)
+
+
+@pytest.mark.parametrize("name, value, word", [
+    ("theta_e_arcsec", -1.0, "0 or more"), ("lens_q", 0.0, r"\(0, 1\]"), ("src_q", 1.5, r"\(0, 1\]"), ("src_reff_arcsec", 0.0, "positive"),
+    ("src_n", -1.0, "positive"), ("lens_slope", 3.0, r"\(1, 3\)"), ("shear", 1.0, r"\[0, 1\)"),
+])  # fmt: skip
+def test_a_value_no_lens_can_have_is_refused(name, value, word):
+    with pytest.raises(ValueError, match=f"{name} must be .*{word}"):
+        images(one(draw(1, 2), **{name: value}), MOFFAT)
+
+
+def test_bands_tasks_and_sources_that_do_not_match_are_refused():
+    s = draw(2, 2)
+    with pytest.raises(ValueError, match="task 1 has 1 PSFs for 2 bands"):
+        render.draw(s, np.ones((2, 2)), [[MOFFAT] * 2, [MOFFAT]], SIDE, PIXEL)
+    with pytest.raises(ValueError, match="every task must have a source"):
+        render.draw(s, np.ones((2, 1)), [[MOFFAT]] * 3, SIDE, PIXEL, sources=[1, 0, 1])
+    with pytest.raises(ValueError, match="fluxes must be finite"):
+        render.draw(s, np.full((2, 1), np.nan), [[MOFFAT]] * 2, SIDE, PIXEL)
+
+
+@pytest.mark.parametrize("side, bands, pixel, p", [
+    (128, 3, 0.262, psf.Moffat(1.2, 3.5)), (64, 5, 0.262, psf.Gaussian(2.0)), (96, 3, 0.1, psf.Moffat(1.5, 3.0)), (33, 4, 0.5, MOFFAT),
+])  # fmt: skip
+def test_a_band_is_the_same_beside_others(side, bands, pixel, p):
+    scene = one(draw(1, 4), x_pix=(side - 1) / 2, y_pix=(side - 1) / 2)
+    alone, _ = render.draw(scene, np.ones((1, 1)), [[p]], side, pixel)
+    beside, _ = render.draw(scene, np.ones((1, bands)), [[p] * bands], side, pixel)
+    assert np.abs(beside - alone).max() < 1e-6 * alone.max()
+
+
+@pytest.mark.parametrize("x", [35.0, 45.0, 55.0])
+def test_a_lens_off_the_middle_leaves_no_ghost(x):
+    """A narrow PSF, so that nothing but a repetition could put light on the far side."""
+    scene = one(draw(1, 4), x_pix=x, y_pix=31.5, theta_e_arcsec=0.35, src_x_arcsec=0.1, src_y_arcsec=0.0, src_reff_arcsec=0.1)
+    (stamp,), _ = images(scene, psf.Gaussian(0.9))
+    assert np.abs(stamp[:, :10]).max() < 1e-4 * stamp.max()
+
+
+CODE = """
+import hashlib, sys, numpy as np
+from tests.physics.scenes import draw
+from lib.imaging import psf
+from lib.lensing import render
+stamps, mu = render.draw(draw(8, 3, n=(0.5, 4.0)), np.ones((8, 1)), [[psf.Moffat(1.2, 3.5)]] * 8, 64, 0.262)
+print(hashlib.md5(stamps.tobytes() + mu.tobytes()).hexdigest())
+"""
+
+
+def test_a_process_that_compiles_and_one_that_loads_make_the_same_bits(tmp_path):
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)}
+    cold, warm = (
+        subprocess.run([sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=True) for _ in range(2)
+    )
+    assert cold.stdout == warm.stdout
 
 
 def test_a_tiny_source_behind_the_very_centre_is_a_ring_with_its_flux():

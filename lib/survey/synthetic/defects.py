@@ -81,7 +81,7 @@ def maskbits(primary, objects, lost: dict, saturation: dict) -> np.ndarray:
     return bits
 
 
-@jit.plain()
+@jit.entry()
 def fill_rows(image, good, covered):
     """Interpolate the lost px along their rows, in place; where nothing is covered the image is 0."""
     ny, nx = image.shape

@@ -105,7 +105,7 @@ def lanczos3(phase: float):
     return first, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-@jit.plain()
+@jit.entry()
 def _resample_add(noise, invvar, nexp, white, good, weight, first_y, weights_y, first_x, weights_x):
     """Add one exposure to the sums of weighted noise, weights and exposures: sigma is 1/sqrt(weight)."""
     ny, nx = noise.shape

@@ -103,7 +103,7 @@ def _deposit(parts, x, y) -> np.ndarray:
     return canvas
 
 
-@jit.plain()
+@jit.entry()
 def _add_stars(image, t, x, y, flux, reach, a, b, beta, pixel):
     """``flux`` of each star times the mixed Moffats (widths ``a``, ``b`` in arcsec) out to ``reach`` px."""
     ny, nx = image.shape
