@@ -230,8 +230,8 @@ def _arcs(cuts: list[Cut]) -> list:
         mine = np.flatnonzero(sides == side)
         try:
             drawn = _drawn([cuts[k] for k in mine])
-        except Exception:
-            for k in mine:  # one of them is at fault: alone, it names itself
+        except Exception:  # a bug, raised again below: drawn alone, the task at fault names itself
+            for k in mine:
                 _attempt(cuts[k].task, lambda k=k: _drawn([cuts[k]]))
             raise
         for k, arc, lensed in zip(mine, *drawn, strict=True):

@@ -55,14 +55,8 @@ def test_the_spread_of_a_cell_is_never_more_than_its_bound(theta_e, q, slope):
     bx, by = epl.deflection(px, py, theta_e, q, 0.4, slope)
     far = np.hypot(px - bx - (X - ax)[:, None], py - by - (Y - ay)[:, None]).max(axis=1)
     assert (far <= spread * (1 + 1e-5) + 1e-6).all()
-
-
-def test_a_spread_too_small_would_be_seen():
-    """Planted fault: without the stretch of the map near the centre the bound above does not hold."""
-    inner = np.hypot(X, Y) < 0.5
-    _, _, spread = loops(1.5, 0.7, 0.4, 2.0)
-    assert inner.any()
-    assert (spread[inner] > 1.5 * REACH).any()
+    if theta_e > 1.0 and slope == 2.0:  # planted fault: a bound without the map's stretch, which the inner cells pass
+        assert not (far <= REACH * (1 + 1e-5) + 1e-6).all()
 
 
 @pytest.mark.parametrize("slope", [1.7, 2.3])
