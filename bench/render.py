@@ -24,7 +24,7 @@ from time import process_time
 import numpy as np
 
 from bench import peers
-from lib.imaging import psf, spectrum
+from lib.imaging import matrix, psf
 from lib.lensing import magnification, render, shear
 
 TASKS, CHECKED, CHECKED_ANY_N = 960, 48, 24  # drawn by ours; of these drawn by the peers, and the errors' tasks; those of any n
@@ -128,7 +128,7 @@ def limits() -> dict[str, float]:
     a, b, out = np.ones((rows, inner), np.float32), np.ones((inner, columns), np.float32), np.empty((rows, columns), np.float32)
     big, copy = np.ones(2**25, np.float32), np.ones(2**25, np.float32)
     peak = 2 * 512**3 / seconds(lambda: square @ square)
-    product = 2 * rows * inner * columns / seconds(lambda: spectrum.product(a, b, out, rows, inner, columns))
+    product = 2 * rows * inner * columns / seconds(lambda: matrix.product(a, b, out, rows, inner, columns))
     bandwidth = 2 * big.nbytes / seconds(lambda: np.copyto(copy, big))
     return {
         "sgemm_gflops": round(peak / 1e9, 1), "product_gflops": round(product / 1e9, 1), "copy_gb_per_s": round(bandwidth / 1e9, 1),

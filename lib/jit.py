@@ -37,8 +37,33 @@ def _folder() -> str:
     return str(mine / digest)
 
 
-if "NUMBA_CACHE_DIR" not in os.environ:
-    numba.config.CACHE_DIR = _folder()  # type: ignore[attr-defined]
+class Locator:
+    """Where numba keeps what it compiled from lib, be that a folder or the zip that Spark ships, which numba's own locators put in HOME."""
+
+    def __init__(self, function):
+        self._function = function
+
+    @classmethod
+    def from_function(cls, function, _file):
+        ours = function.__module__.startswith(f"{__package__}.") and "NUMBA_CACHE_DIR" not in os.environ
+        return cls(function) if ours else None
+
+    def ensure_cache_path(self) -> None:
+        Path(self.get_cache_path()).mkdir(exist_ok=True)
+
+    def get_cache_path(self) -> str:
+        return FOLDER
+
+    def get_source_stamp(self) -> str:
+        return Path(FOLDER).name
+
+    def get_disambiguator(self) -> str:
+        return f"{self._function.__module__}-{self._function.__code__.co_firstlineno}"
+
+
+FOLDER = _folder()
+NUMBAS = "UserProvidedCacheLocator,InTreeCacheLocator,UserWideCacheLocator,IPythonCacheLocator,ZipCacheLocator"  # for other code
+numba.config.CACHE_LOCATOR_CLASSES = f"{__name__}.Locator,{NUMBAS}"  # type: ignore[attr-defined]
 
 entry = functools.partial(numba.njit, cache=True, error_model="numpy")
 """A loop that Python calls: kept on disk, with all its parts in it."""

@@ -117,7 +117,8 @@ class Gaussian:
 class Pixelised:
     """A kernel image (ky, kx) at the stamp's own pixel scale; its centre is ``((ky-1)/2, (kx-1)/2)``.
 
-    Between its samples the kernel is its band-limited interpolation.  Normalised to the sum 1.
+    Between its samples the kernel is its band-limited interpolation.  Normalised to the sum 1.  Equal kernels are equal: what is
+    made from one of them is made once.
     """
 
     def __init__(self, kernel, with_pixel: bool = False):
@@ -128,6 +129,14 @@ class Pixelised:
             raise ValueError(f"a PSF kernel must have a positive sum, got {kernel.sum():g}")
         self.kernel = kernel / kernel.sum()
         self.with_pixel = with_pixel
+        self._key = (self.kernel.shape, self.kernel.tobytes(), with_pixel)
+        self._hash = hash(self._key)
+
+    def __eq__(self, other):
+        return isinstance(other, Pixelised) and self._key == other._key
+
+    def __hash__(self):
+        return self._hash
 
     @property
     def nea_pix(self) -> float:

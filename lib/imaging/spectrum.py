@@ -13,50 +13,15 @@ from functools import lru_cache
 import numpy as np
 
 from lib import jit
+from lib.imaging import matrix
 from lib.imaging import psf as psfs
 
 FINE = 2  # grid points a pixel
 CUT = 3e-4  # share of a PSF's transform (its image's peak) beyond the highest frequency kept
 WRAP = 1e-4  # share of a PSF's flux beyond the distance at which the period repeats
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
-FASTEST = 0.75  # cycles a pixel; above it the half-pixel grid itself would alias
+FASTEST = 0.9  # cycles a pixel; above it the half-pixel grid itself would alias.  PSFs of a FWHM down to 1.7 px are within 1e-3 of the peak
 STEP = 8  # periods are multiples of this, px
-
-
-@jit.simd()
-def product(a, b, out, rows, inner, columns):
-    """``out[:rows, :columns] = a[:rows, :inner] @ b[:inner, :columns]``; rows a multiple of 8, inner of 4.
-
-    The order of additions depends on nothing but ``inner``: a product's bits are the same in every batch and on any thread.
-    """
-    for i in range(0, rows, 8):
-        c0, c1, c2, c3, c4, c5, c6, c7 = out[i], out[i + 1], out[i + 2], out[i + 3], out[i + 4], out[i + 5], out[i + 6], out[i + 7]
-        for j in range(columns):
-            c0[j], c1[j], c2[j], c3[j], c4[j], c5[j], c6[j], c7[j] = ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO, ZERO
-        for k in range(0, inner, 4):
-            b0, b1, b2, b3 = b[k], b[k + 1], b[k + 2], b[k + 3]
-            a00, a01, a02, a03 = a[i, k], a[i, k + 1], a[i, k + 2], a[i, k + 3]
-            a10, a11, a12, a13 = a[i + 1, k], a[i + 1, k + 1], a[i + 1, k + 2], a[i + 1, k + 3]
-            a20, a21, a22, a23 = a[i + 2, k], a[i + 2, k + 1], a[i + 2, k + 2], a[i + 2, k + 3]
-            a30, a31, a32, a33 = a[i + 3, k], a[i + 3, k + 1], a[i + 3, k + 2], a[i + 3, k + 3]
-            a40, a41, a42, a43 = a[i + 4, k], a[i + 4, k + 1], a[i + 4, k + 2], a[i + 4, k + 3]
-            a50, a51, a52, a53 = a[i + 5, k], a[i + 5, k + 1], a[i + 5, k + 2], a[i + 5, k + 3]
-            a60, a61, a62, a63 = a[i + 6, k], a[i + 6, k + 1], a[i + 6, k + 2], a[i + 6, k + 3]
-            a70, a71, a72, a73 = a[i + 7, k], a[i + 7, k + 1], a[i + 7, k + 2], a[i + 7, k + 3]
-            for j in range(columns):
-                x0, x1, x2, x3 = b0[j], b1[j], b2[j], b3[j]
-                c0[j] += a00 * x0 + a01 * x1 + a02 * x2 + a03 * x3
-                c1[j] += a10 * x0 + a11 * x1 + a12 * x2 + a13 * x3
-                c2[j] += a20 * x0 + a21 * x1 + a22 * x2 + a23 * x3
-                c3[j] += a30 * x0 + a31 * x1 + a32 * x2 + a33 * x3
-                c4[j] += a40 * x0 + a41 * x1 + a42 * x2 + a43 * x3
-                c5[j] += a50 * x0 + a51 * x1 + a52 * x2 + a53 * x3
-                c6[j] += a60 * x0 + a61 * x1 + a62 * x2 + a63 * x3
-                c7[j] += a70 * x0 + a71 * x1 + a72 * x2 + a73 * x3
-
-
-def _eight(n: int) -> int:
-    return -(-n // 8) * 8
 
 
 def _limits(psf, pixel_arcsec: float) -> tuple[float, float]:
@@ -79,25 +44,26 @@ def period(side_pix: int, bright_pix, faint_pix, wing_pix):
 
 
 def modes(period_pix, cut):
-    """Number of frequencies an axis, a multiple of 8."""
-    return ((np.floor(cut * period_pix).astype(int) + 1 + 7) // 8) * 8
+    """Number of frequencies an axis, a multiple of 8 and no less than a product's columns."""
+    return np.maximum((np.floor(cut * period_pix).astype(int) + 8) // 8 * 8, matrix.LEAST)
 
 
 @lru_cache(maxsize=64)
 def tables(period_pix: int, count: int, side_pix: int, half: int):
-    """(4, count, half), (4, ...) float32: cosines and sines of the grid's points; of the stamp's pixels, from the centre outwards."""
+    """(2, count, half) and (2, count, pixels) float32: cosines and sines of the grid's points, and of the stamp's pixels.
+
+    Both count from the stamp's centre outwards; pixels are filled up to a multiple of ``LEAST`` that products want.
+    """
     k = 2.0 * np.pi * np.arange(count) / period_pix
     at = (np.arange(half) + 0.5) / FINE
-    out = np.arange((side_pix + 1) // 2) + (0.5 if side_pix % 2 == 0 else 0.0)
-    pixels = np.zeros((2, _eight(len(out)), count), np.float32)
-    pixels[0, : len(out)], pixels[1, : len(out)] = np.cos(np.outer(out, k)), np.sin(np.outer(out, k))
-    grid = np.stack([np.cos(np.outer(k, at)), np.sin(np.outer(k, at))]).astype(np.float32)
-    return grid, pixels
+    pixels = np.arange(-(-((side_pix + 1) // 2) // matrix.LEAST) * matrix.LEAST) + (0.5 if side_pix % 2 == 0 else 0.0)
+    grid, out = (np.stack([np.cos(np.outer(k, x)), np.sin(np.outer(k, x))]).astype(np.float32) for x in (at, pixels))
+    return grid, out
 
 
 @lru_cache(maxsize=1024)
 def transfer(psf, pixel_arcsec: float, period_pix: int, count: int) -> np.ndarray:
-    """(parts, count, count) float32, x frequency first: the PSF's transform over the spline's, by parity in x and y.
+    """(parts, count, count) float32, y frequency first: the PSF's transform over the spline's, by parity in y and x.
 
     The parts are even-even (real), odd-odd (real), odd-even and even-odd (imaginary); a profile, being round, has the first only.
     Frequencies beyond the PSF's cut are 0.
@@ -108,10 +74,10 @@ def transfer(psf, pixel_arcsec: float, period_pix: int, count: int) -> np.ndarra
     twice[0] = 1.0
     if isinstance(psf, psfs.Pixelised):
         twice[np.isclose(k, 0.5)] = 1.0
-        h, m = psf.otf(k[:, None], k[None, :], pixel_arcsec).T, psf.otf(k[:, None], -k[None, :], pixel_arcsec).T
-        parts = [(h.real + m.real) / 2, (h.real - m.real) / 2, (h.imag - m.imag) / 2, (h.imag + m.imag) / 2]
+        h, m = psf.otf(k[:, None], k[None, :], pixel_arcsec), psf.otf(k[:, None], -k[None, :], pixel_arcsec)
+        parts = [(h.real + m.real) / 2, (h.real - m.real) / 2, (h.imag + m.imag) / 2, (h.imag - m.imag) / 2]
     else:
-        parts = [psf.otf(k[None, :], k[:, None], pixel_arcsec)]
+        parts = [psf.otf(k[:, None], k[None, :], pixel_arcsec)]
     weight = twice / (period_pix * np.sinc(k / FINE) ** 3)
     return (np.stack(parts) * weight[:, None] * weight[None, :]).astype(np.float32)
 
@@ -123,23 +89,24 @@ def stack(transfers) -> np.ndarray:
 
 
 @jit.simd()
-def forward(grid, hy, hx, table, count, out, even, odd, half_way):
-    """Spectrum (2, count, 2 count) of the light within (hy, hx) points of the grid's centre: [x parity, kx, y parity and ky]."""
+def forward(grid, hy, hx, table, turned, count, folded, half_way, out):
+    """Spectrum (2, count, 2 count) of the light within (hy, hx) points of the grid's centre: [y parity, ky, x parity and kx].
+
+    The light is taken off the grid.  ``table`` and ``turned`` (half, count) are the cosines and sines by rows of frequencies and of points.
+    """
     h = grid.shape[0] // 2
     for j in range(hy):
-        above, below, e, o = grid[h + j], grid[h - 1 - j], even[j], odd[j]
-        for x in range(2 * hx):
-            a, b = np.float32(above[h - hx + x]), np.float32(below[h - hx + x])
-            e[x], o[x] = a + b, a - b
-    product(table[0], even, half_way, count, hy, 2 * hx)
-    product(table[1], odd, half_way[count:], count, hy, 2 * hx)
-    for r in range(2 * count):
-        row = half_way[r]
+        above, below = grid[h + j], grid[h - 1 - j]
+        even, odd = folded[0, j], folded[1, j]
         for i in range(hx):
-            a, b = row[hx + i], row[hx - 1 - i]
-            even[i, r], odd[i, r] = a + b, a - b
-    product(table[0], even, out[0], count, hx, 2 * count)
-    product(table[1], odd, out[1], count, hx, 2 * count)
+            a, b, c, d = above[h + i], above[h - 1 - i], below[h + i], below[h - 1 - i]
+            even[i], even[hx + i] = np.float32(a + b + (c + d)), np.float32(a - b + (c - d))
+            odd[i], odd[hx + i] = np.float32(a + b - (c + d)), np.float32(a - b - (c - d))
+        above[h - hx : h + hx], below[h - hx : h + hx] = 0.0, 0.0
+    for y in range(2):
+        matrix.product(table[y], folded[y], half_way, count, hy, 2 * hx)
+        for x in range(2):
+            matrix.product(half_way[:, x * hx :], turned[x], out[y, :, x * count :], count, hx, count)
 
 
 @jit.simd()
@@ -149,9 +116,9 @@ def multiply(spectrum, fluxes, transfers, which, count, fresh, out):
     for b in range(len(fluxes)):
         flux, t, at = np.float32(fluxes[b]), transfers[which[b]], 2 * count * b
         for k in range(count):
-            for x in range(2):
-                for y in range(2):
-                    s, o, even = spectrum[x, k, y * count :], out[x, k, at + y * count :], t[0, k]
+            for y in range(2):
+                for x in range(2):
+                    s, o, even = spectrum[y, k, x * count :], out[y, k, at + x * count :], t[0, k]
                     for i in range(count):
                         o[i] = keep * o[i] + flux * even[i] * s[i]
             if len(t) > 1:
@@ -166,25 +133,20 @@ def multiply(spectrum, fluxes, transfers, which, count, fresh, out):
 
 
 @jit.simd()
-def inverse(spectra, table, count, out, even, odd, across):
-    """The stamp's pixels ``out`` (bands, side, side) from the spectra of ``multiply``."""
+def inverse(spectra, table, turned, count, out, half_way, quarters):
+    """The stamp's pixels ``out`` (bands, side, side) from the spectra of ``multiply``; ``turned`` (2, pixels, count) is ``table``'s transpose."""
     bands, side = out.shape[0], out.shape[1]
-    half, low = (side + 1) // 2, (side - 1) // 2
-    right = side // 2
-    padded, wide = table.shape[1], 2 * count * bands
-    product(table[0], spectra[0], even, padded, count, wide)
-    product(table[1], spectra[1], odd, padded, count, wide)
-    for i in range(half):
-        for b in range(bands):
-            for y in range(2):
-                e, o = even[i, (2 * b + y) * count :], odd[i, (2 * b + y) * count :]
-                for k in range(count):
-                    across[y, k, b * side + right + i] = e[k] + o[k]
-                    across[y, k, b * side + low - i] = e[k] - o[k]
-    product(table[0], across[0], even, padded, count, bands * side)
-    product(table[1], across[1], odd, padded, count, bands * side)
-    for i in range(half):
-        for b in range(bands):
-            e, o, up, down = even[i, b * side :], odd[i, b * side :], out[b, right + i], out[b, low - i]
-            for x in range(side):
-                up[x], down[x] = e[x] + o[x], e[x] - o[x]
+    half, low, right = (side + 1) // 2, (side - 1) // 2, side // 2
+    padded = table.shape[2]
+    for y in range(2):
+        matrix.product(turned[y], spectra[y], half_way[y], padded, count, 2 * count * bands)
+    for b in range(bands):
+        for y in range(2):
+            for x in range(2):
+                matrix.product(half_way[y, :, (2 * b + x) * count :], table[x], quarters[2 * y + x], padded, count, padded)
+        for j in range(half):
+            ee, eo, oe, oo = quarters[0, j], quarters[1, j], quarters[2, j], quarters[3, j]
+            up, down = out[b, right + j], out[b, low - j]
+            for i in range(half):
+                p, q, r, s = ee[i] + eo[i], ee[i] - eo[i], oe[i] + oo[i], oe[i] - oo[i]
+                up[right + i], up[low - i], down[right + i], down[low - i] = p + r, q + s, p - r, q - s

@@ -152,9 +152,9 @@ def _unfold(a, side: int):
 
 
 def _forward(grids, table):
-    """``spectrum.forward``: (sources, 2, 2, count, count), parity in x and in y, frequency in x and in y."""
+    """``spectrum.forward``: (sources, 2, 2, count, count), parity in y and in x, frequency in y and in x."""
     waves = table.swapaxes(1, 2)
-    across = _fold(grids).swapaxes(1, 2) @ waves
+    across = _fold(grids.swapaxes(1, 2)).swapaxes(1, 2) @ waves
     return _fold(across.swapaxes(2, 3)).swapaxes(2, 3) @ waves
 
 
@@ -162,7 +162,7 @@ def _multiply(s, t):
     """``spectrum.multiply`` of spectra (tasks, bands, 2, 2, count, count) by transfers (tasks, bands, parts, count, count)."""
     out = s * t[:, :, :1, None]
     if t.shape[2] > 1:
-        cc, cs, sc, ss = (s[:, :, x, y] for x in (0, 1) for y in (0, 1))
+        cc, cs, sc, ss = (s[:, :, y, x] for y in (0, 1) for x in (0, 1))
         oo, oe, eo = (t[:, :, k] for k in (1, 2, 3))
         out[:, :, 0, 0] += oe * sc + eo * cs - oo * ss
         out[:, :, 1, 1] -= oe * cs + eo * sc + oo * cc
@@ -173,9 +173,9 @@ def _multiply(s, t):
 
 def _inverse(spectra, table, side: int):
     """``spectrum.inverse``: (tasks, bands, side, side)."""
-    waves = table[:, : (side + 1) // 2].swapaxes(1, 2)
-    down = _unfold(spectra @ waves, side)
-    return _unfold(down.swapaxes(-1, -2) @ waves, side)
+    waves = table[:, :, : (side + 1) // 2]
+    across = _unfold(spectra @ waves, side)
+    return _unfold(across.swapaxes(-1, -2) @ waves, side).swapaxes(-1, -2)
 
 
 def _stamps(grids, batch: Batch, members, side: int):

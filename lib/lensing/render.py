@@ -14,7 +14,7 @@ Positions on the stamp are in pixels, 0-based, pixel centres at integers; everyt
 import numpy as np
 
 from lib import jit
-from lib.imaging import spectrum
+from lib.imaging import matrix, spectrum
 from lib.lensing import deflector, sersic, source
 from lib.lensing.elementary import f4
 from lib.lensing.scene import BLOCK, Batch, Rows, Scene
@@ -26,8 +26,8 @@ DEEPEST = 26  # halvings of those; reached at the singular centre only
 PHASE = 1.0  # radians a pixel of the frequencies that a cell's nodes must carry
 RINGS = 6  # frames of cells around the canvas, each twice as wide as the last: the light out to 64 half-sides
 RUN = 512  # cells handled at a time
-NODES = 1024  # nodes handled at a time
-WINDOWS = 256  # cells deposited at a time
+NODES = 4096  # nodes handled at a time
+WINDOWS = 512  # cells deposited at a time
 LANES = 16  # lists are filled up to multiples of this with empty cells, so that every loop is whole vectors
 
 ABSCISSA = np.zeros((sersic.MOST + 1, sersic.MOST), np.float32)
@@ -272,20 +272,19 @@ def _stamps(
     flux,
 ):
     """The loop over tasks of one period and number of modes: cells, transforms, PSFs, pixels."""
-    count, bands, side = grid_table.shape[1], out.shape[1], out.shape[2]
-    half = grid_table.shape[2]
+    (_, count, half), padded, bands = grid_table.shape, pixel_table.shape[2], out.shape[1]
+    grid_turned, pixel_turned = grid_table.transpose(0, 2, 1).copy(), pixel_table.transpose(0, 2, 1).copy()
     stack, cells, lists, nodes, work, windows = _buffers()
     grid, none = np.zeros((2 * half, 2 * half)), np.zeros((0, 0))  # float64: thousands of small cells may meet in one point
-    rows, columns = max(half, pixel_table.shape[1]), max(2 * half, 2 * count * bands, side * bands)
-    even, odd = np.zeros((rows, columns), np.float32), np.zeros((rows, columns), np.float32)
-    half_way, across = np.empty((2 * count, 2 * half), np.float32), np.empty((2, count, bands * side), np.float32)
+    folded, half_way = np.empty((2, half, 2 * half), np.float32), np.empty((count, 2 * half), np.float32)
     one, every = np.empty((2, count, 2 * count), np.float32), np.zeros((2, count, 2 * count * bands), np.float32)
+    across, quarters = np.empty((2, padded, 2 * count * bands), np.float32), np.empty((4, padded, padded), np.float32)
     extent, size = np.zeros(2, np.int64), f4(2.0 ** (DEEPEST - 1))
     for t in range(len(tasks)):
         task = tasks[t]
         pixel = f4(pixels[task])
         for c in range(first[task], first[task + 1]):
-            extent[:] = 4
+            extent[:] = matrix.LEAST // 2
             kind, lens, profile, shape, g, offset = kinds[c], lenses[c], sources[c], shapes[c], shears[c], offsets[c]
             top = _fill(stack, offset, canvas, pixel, size)
             total = _walk(
@@ -297,10 +296,9 @@ def _stamps(
             )
             flux[c] = total
             hx, hy = (extent[0] + 3) // 4 * 4, (extent[1] + 3) // 4 * 4
-            spectrum.forward(grid, hy, hx, grid_table, count, one, even, odd, half_way)
-            grid[half - hy : half + hy, half - hx : half + hx] = 0.0
+            spectrum.forward(grid, hy, hx, grid_table, grid_turned, count, folded, half_way, one)
             spectrum.multiply(one, fluxes[c], transfers, which[t], count, c == first[task], every)
-        spectrum.inverse(every, pixel_table, count, out[task], even, odd, across)
+        spectrum.inverse(every, pixel_table, pixel_turned, count, out[task], across, quarters)
 
 
 def draw(scene: Scene, fluxes, psfs, side_pix: int, pixel_arcsec, sources=1, images=(), reach_pix: int = 16):

@@ -45,9 +45,14 @@ class Scene:
     image: ArrayLike = -1
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Every field as a float64 array, all of one length."""
+        """Every field as a float64 array, all of one length, checked."""
         values = np.broadcast_arrays(*(np.atleast_1d(np.asarray(v, float)) for v in vars(self).values()))
-        return dict(zip(vars(self), values, strict=True))
+        a = dict(zip(vars(self), values, strict=True))
+        if wrong := [k for k, v in a.items() if not np.isfinite(v).all()]:
+            raise ValueError(f"a scene must be finite: {', '.join(wrong)}")
+        if wrong := [f"{k} must be {rule}" for k, rule, right in RULES if not right(a[k]).all()]:
+            raise ValueError("; ".join(wrong))
+        return a
 
 
 @dataclass(frozen=True)
@@ -131,10 +136,6 @@ class Batch:
     @classmethod
     def of(cls, scene: Scene, fluxes, psfs, side_pix: int, pixel_arcsec, sources, images, reach_pix: int) -> "Batch":
         a, tasks, psfs = scene.arrays(), len(psfs), list(psfs)
-        if wrong := [k for k, v in a.items() if not np.isfinite(v).all()]:
-            raise ValueError(f"a scene must be finite: {', '.join(wrong)}")
-        if wrong := [f"{k} must be {rule}" for k, rule, right in RULES if not right(a[k]).all()]:
-            raise ValueError("; ".join(wrong))
         if np.any(np.asarray(sources) < 1) or not tasks:
             raise ValueError(f"every task must have a source, got {tasks} tasks of {sources}")
         first = np.concatenate([[0], np.cumsum(np.broadcast_to(sources, tasks))]).astype(np.int64)

@@ -116,6 +116,14 @@ def test_a_kernel_off_by_half_a_pixel_would_be_seen():
     assert np.allclose(centroid(np.where(image > 0.02 * image.max(), image, 0)), (31.5, 31.5), atol=0.02)
 
 
+def test_equal_kernels_have_one_transfer_and_others_their_own():
+    kernel = np.outer([1.0, 2.0, 1.0], [1.0, 3.0, 1.0])
+    first, again = (spectrum.transfer(psf.Pixelised(k), PIXEL, 80, 40) for k in (kernel, kernel.copy()))
+    assert again is first
+    for other in (psf.Pixelised(kernel.T), psf.Pixelised(kernel, with_pixel=True)):
+        assert not np.array_equal(spectrum.transfer(other, PIXEL, 80, 40), first)
+
+
 def test_two_bad_kernels_are_refused():
     for kernel, word in ((np.zeros((5, 5)), "positive sum"), (np.full((5, 5), np.nan), "finite")):
         with pytest.raises(ValueError, match=word):

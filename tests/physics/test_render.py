@@ -25,6 +25,14 @@ def test_pixels_are_brute_forces_within_1e_3_of_the_peak(seed, p):
     assert mu == pytest.approx(flux, rel=1e-4)
 
 
+@pytest.mark.parametrize("fwhm", [0.45, 0.6])
+def test_a_psf_sharper_than_two_pixels_is_within_1e_3_of_the_peak(fwhm):
+    scene, p = one(draw(1, 3, r_eff=(0.1, 0.1))), psf.Moffat(fwhm, 3.5)
+    (ours,), _ = images(scene, p)
+    theirs, _ = brute_force(scene, p)
+    assert np.abs(ours - theirs).max() < 1e-3 * theirs.max()
+
+
 @pytest.mark.parametrize("theta_e, r_eff", [(0.3, 0.05), (1.0, 0.3), (1.0, 0.08), (2.5, 0.04), (2.5, 0.5)])
 def test_an_exponential_on_the_axis_of_a_sphere_has_its_closed_form(theta_e, r_eff):
     """mu = 2 theta_e/h + exp(-theta_e/h), h = r_eff/1.67834699."""
@@ -292,6 +300,12 @@ def test_painting_many_galaxies_is_the_sum_of_each():
     y, x = np.indices(canvas[0].shape)
     assert (canvas[0] * x).sum() / 4.0 == pytest.approx((40.2 + 3 * 55.1) / 4, abs=1e-3)
     assert (canvas[0] * y).sum() / 4.0 == pytest.approx((48.0 + 3 * 50.5) / 4, abs=1e-3)
+
+
+def test_what_no_galaxy_can_have_is_not_painted():
+    scene = render.Scene(5.0, 5.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, -0.4, 0.8, 0.3)
+    with pytest.raises(ValueError, match="src_reff_arcsec must be positive"):
+        render.paint(np.zeros((1, 9, 9)), np.ones((1, 1)), scene, PIXEL, 3)
 
 
 def test_shear_alone_magnifies_by_its_jacobian():
