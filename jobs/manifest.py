@@ -1,34 +1,30 @@
 """PARENT -> MANIFEST, one row for every stamp to make: hosts, injections, controls, every random number."""
 
-from functools import partial
-
-import pyarrow as pa
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
+from dataclasses import replace
 
 from jobs import cli
-from lib import config, rows, runs, sampling, spark, store, tiers
+from lib import config, runs, sampling, spark, store, tiers
 from lib.errors import InputError
-from lib.schemas import PARENT, SPLITS
-from lib.tiers import Tier
+from lib.sampling import tasks
+
+CONTROLS = ("paired", "unpaired", "both")
 
 
-def hosts(parent: DataFrame) -> DataFrame:
-    """Galaxies that may be used: outside of the guard band between splits."""
-    return parent.filter(~F.col("split_guard"))
-
-
-def tasks(batches, tier: Tier, dataset: str):
-    """The manifest of each split whose hosts are in the batches."""
-    table = pa.Table.from_batches(list(batches), schema=PARENT)
-    for split in sorted(set(table["split"].to_pylist())):
-        mine = rows.where(table, split=split)
-        yield {"manifest": sampling.manifest(mine, tier, dataset)}, {f"eligible hosts {split}": mine.num_rows}
+def rows(batches, plan, tier: tiers.Tier, dataset: str):
+    """The manifest of each piece that a batch names; ``plan`` is a broadcast one."""
+    for batch in batches:
+        for piece in batch.to_pylist():
+            for made in tasks.made(spark.read_piece(**piece), plan.value, tier, dataset):
+                yield {"manifest": made}, {}
 
 
 def main(argv: list[str]) -> None:
-    args = cli.parser("manifest", __doc__).parse_args(argv)
+    parser = cli.parser("manifest", __doc__)
+    parser.add_argument("--controls", choices=CONTROLS, help="which controls, whatever the tier says of their shares")
+    args = parser.parse_args(argv)
     tier = tiers.load(args.tier)
+    if args.controls in ("paired", "unpaired"):
+        tier = replace(tier, controls=replace(tier.controls, paired=float(args.controls == "paired")))
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
     settings = config.plain(tier)
     inputs = {"parent": runs.committed(dataset, "parent")}
@@ -37,13 +33,15 @@ def main(argv: list[str]) -> None:
             cli.report(run.reused)
             return
         session = spark.session("arcmill manifest")
-        frame = hosts(spark.read(session, dataset, "parent")).repartition(len(SPLITS), "split")
-        make = partial(tasks, tier=tier, dataset=args.dataset)
         with spark.progress(session, "manifest"):
-            made, totals, seconds = spark.produce(frame, make, run.staging, run.tables, run.footer, reads="parent")
-        eligible = {split: int(totals.get(f"eligible hosts {split}", 0)) for split in SPLITS}
-        wanted = sum(sum(roles.values()) for roles in sampling.expected_counts(tier, eligible).values())
+            pieces = spark.Pieces(session, dataset, "parent")
+            plan = sampling.plan(pieces, tier)
+            sent = session.sparkContext.broadcast(plan)
+            made, _, seconds = spark.produce(
+                pieces.frame, lambda batches: rows(batches, sent, tier, args.dataset), run.staging, run.tables, run.footer
+            )
+        wanted = sum(sum(roles.values()) for roles in sampling.expected_counts(tier, plan.eligible).values())
         if made["manifest"] != wanted or not wanted:
-            raise InputError(f"{made['manifest']} rows, tier {tier.name} asks for {wanted}; eligible hosts: {eligible}")
-        counts = {"rows": made, "cuts": sorted((k, int(v)) for k, v in totals.items())}
-        cli.report(run.commit(counts, seconds))
+            raise InputError(f"{made['manifest']} rows, tier {tier.name} asks for {wanted}; eligible hosts: {plan.eligible}")
+        cuts = sorted((f"eligible hosts {split}", n) for split, n in plan.eligible.items())
+        cli.report(run.commit({"rows": made, "cuts": cuts}, seconds + pieces.core_seconds))

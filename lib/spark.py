@@ -27,6 +27,7 @@ from lib.runs import files
 from lib.store import Dataset
 
 log = logging.getLogger(__name__)
+PIECE = 65_536  # rows of a table that a worker reads at once
 MADE = pa.schema([
     pa.field("table", pa.string()), pa.field("path", pa.string()), pa.field("rows", pa.int64()),
     pa.field("counts", pa.string()), pa.field("core_seconds", pa.float64()), pa.field("error", pa.string()),
@@ -70,8 +71,8 @@ def spark_schema(schema: pa.Schema) -> StructType:
     return from_arrow_schema(pa.schema([pa.field(f.name, f.type, f.nullable) for f in schema]))
 
 
-def read(spark: SparkSession, dataset: Dataset, table: str) -> DataFrame:
-    """A committed table, under its schema; a file with other columns is an error that names them."""
+def _checked(dataset: Dataset, table: str) -> list[str]:
+    """A committed table's files; one with other columns than its schema is an error that names them."""
     paths = files(dataset, table)
     schema = schemas.TABLES[table]
     for path in paths:
@@ -79,10 +80,65 @@ def read(spark: SparkSession, dataset: Dataset, table: str) -> DataFrame:
         if found.remove_metadata() != schema.remove_metadata():
             wrong = sorted(set(found.names) ^ set(schema.names)) or "types"
             raise InputError(f"{path} is not a {table} file of schema version {schemas.VERSION}: {wrong}")
-    return spark.read.schema(spark_schema(schema)).parquet(*paths)
+    return paths
 
 
-def produce(frame: DataFrame, make, staging: str, tables: tuple[str, ...], footer: dict, reads: str = "", rows_per_group: int = 4096):
+def read(spark: SparkSession, dataset: Dataset, table: str) -> DataFrame:
+    """A committed table, under its schema."""
+    return spark.read.schema(spark_schema(schemas.TABLES[table])).parquet(*_checked(dataset, table))
+
+
+class Pieces:
+    """A committed table in pieces of about ``PIECE`` rows, which the workers read themselves, with pyarrow: ``lib.sampling.plan.Over``.
+
+    ``core_seconds`` adds up what the workers have spent.
+    """
+
+    def __init__(self, spark: SparkSession, dataset: Dataset, table: str):
+        self.context, self.core_seconds = spark.sparkContext, 0.0
+        self.pieces = list(_pieces(_checked(dataset, table)))
+        self.parts = min(len(self.pieces), 4 * self.context.defaultParallelism)
+        self.frame = spark.createDataFrame(pa.Table.from_pylist([{"path": p, "groups": g} for p, g in self.pieces])).repartition(self.parts)
+
+    def map(self, function, columns=None) -> list:
+        return self._collect(
+            self.context.parallelize(self.pieces, self.parts), lambda piece: function(read_piece(piece[0], piece[1], columns))
+        )
+
+    def by_key(self, pairs, reduce, columns=None) -> list:
+        cut = self.context.parallelize(self.pieces, self.parts).flatMap(lambda piece: pairs(read_piece(piece[0], piece[1], columns)))
+        return self._collect(cut.groupByKey(2 * self.context.defaultParallelism), lambda found: reduce(found[0], list(found[1])))
+
+    def each(self, function, items: list) -> list:
+        return self._collect(self.context.parallelize(items, max(1, len(items))), function)
+
+    def _collect(self, rdd, function) -> list:
+        def timed(item):
+            began = time.process_time()
+            return function(item), time.process_time() - began
+
+        told = rdd.map(timed).collect()
+        self.core_seconds += sum(spent for _, spent in told)
+        return [made for made, _ in told]
+
+
+def _pieces(paths: list[str]):
+    for path in paths:
+        meta, groups, rows_here = pq.read_metadata(path), [], 0
+        for group in range(meta.num_row_groups):
+            groups.append(group)
+            rows_here += meta.row_group(group).num_rows
+            if rows_here >= PIECE or group == meta.num_row_groups - 1:
+                yield path, groups
+                groups, rows_here = [], 0
+
+
+def read_piece(path: str, groups: list[int], columns: list[str] | None = None) -> pa.Table:
+    """Row groups of a Parquet file."""
+    return pq.ParquetFile(path).read_row_groups(groups, columns=columns, use_threads=False)
+
+
+def produce(frame: DataFrame, make, staging: str, tables: tuple[str, ...], footer: dict, reads: str = "", rows_per_group: int = 16_384):
     """Run ``make`` in the workers and keep what it makes as Parquet under ``staging``.
 
     ``make`` takes an iterator of record batches and yields ``({table: pa.Table}, counts)``, counts a flat dict of
@@ -106,7 +162,8 @@ def produce(frame: DataFrame, make, staging: str, tables: tuple[str, ...], foote
                 if table not in parts:
                     path = Path(staging) / table / f"part-{attempt}.parquet"
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    parts[table] = pq.ParquetWriter(path, schema.with_metadata(footer), compression="zstd")
+                    repeating = [name for name in schema.names if name not in schemas.DISTINCT]
+                    parts[table] = pq.ParquetWriter(path, schema.with_metadata(footer), compression="zstd", use_dictionary=repeating)
                     sizes[table] = 0
                 parts[table].write_table(data.replace_schema_metadata(footer), row_group_size=rows_per_group)
                 sizes[table] += data.num_rows

@@ -1,19 +1,23 @@
 """Gates on the manifest: what a network will be taught."""
 
+import numpy as np
 from pyspark.sql import functions as F
+from scipy.spatial import cKDTree
 
-from lib import sampling
+from lib import sampling, spark, tiers
 from lib.schemas import SPLITS
+from validation import balance
 from validation.result import Data, gate, judged, not_applicable
 
+PIXEL_ARCSEC = 0.262
+ROUNDING = 1e-5  # of a ratio of two float32
 KEY = ("galaxy_id", "config_id", "replicate", "role", "pair_id")
 
 
 @gate("manifest_counts", "manifest", "rows by split and role are those of the config", unit="rows")
 def counts(data: Data, facts) -> object:
     found = {(r["split"], r["role"]): r["n"] for r in _by_split_and_role(data)}
-    free = data.frame("parent").filter("NOT split_guard").groupBy("split").count().collect()
-    eligible = {r["split"]: r["count"] for r in free}
+    eligible = sampling.count_eligible(spark.Pieces(data.session, data.dataset, "parent"), data.tier)
     wanted = {(s, r): n for s, roles in sampling.expected_counts(data.tier, eligible).items() for r, n in roles.items() if n}
     wrong = [f"{s}/{r}: {found.get((s, r), 0)} rows, config asks for {wanted.get((s, r), 0)}"
              for s, r in sorted(found.keys() | wanted.keys()) if found.get((s, r), 0) != wanted.get((s, r), 0)]  # fmt: skip
@@ -71,17 +75,15 @@ def controls(data: Data, facts) -> object:
     lost = data.frame("manifest").filter("role != 'injected'").join(
         data.frame("manifest").filter("role = 'injected'").select(F.col("task_id").alias("pair_id")), "pair_id", how="left_anti"
     ).count()  # fmt: skip
-    rungs = data.frame("manifest").filter("role = 'unpaired_control'").agg(F.count_if(F.col("match_rung") == 1), F.count("*")).collect()[0]
-    message = (f"fraction off by {worst:.4f} at most (in {where}); {lost} controls have no injection as partner; "
-               f"{rungs[0]} of {rungs[1]} unpaired ones matched on the first rung")  # fmt: skip
+    message = f"fraction off by {worst:.4f} at most (in {where}); {lost} controls have no injection as partner"
     return judged(passed and lost == 0, message, measured=worst, threshold=limit, n=n)
 
 
 @gate("grid_values", "manifest", "every value of the named grid is used, about equally often", unit="sigma")
 def grid(data: Data, facts) -> object:
-    from lib.tiers import grids
-
-    expected = grids()[data.tier.grid]
+    if data.tier.resolved is not None:
+        return _strata(data, data.tier.resolved)
+    expected = tiers.grids()[data.tier.grid]
     frame = data.frame("manifest").filter("role = 'injected'")
     n, worst, where, missing = frame.count(), 0.0, "", []
     if data.tier.gates.small_tier and 0 < n < len(data.tier.configs()):
@@ -109,4 +111,119 @@ def grid(data: Data, facts) -> object:
     )
 
 
-GATES = (counts, unique, splits, controls, grid)
+def _strata(data: Data, prior: tiers.Resolved):
+    """Quotas of theta_e over the host's PSF, from the values, not from the configs' names."""
+    limit = data.tier.gates.grid_sigma
+    over = F.col("theta_e_arcsec") / (F.coalesce(*sampling.SIZES) * sampling.unit_fwhm(data.tier))
+    inside = [(over >= low - ROUNDING) & (over < high - ROUNDING) for low, high, _ in prior.strata]
+    counts = data.frame("manifest").filter("role = 'injected'").agg(F.count("*"), *(F.count_if(i) for i in inside)).collect()[0]
+    n, found = counts[0], [*counts[1:], counts[0] - sum(counts[1:])]
+    names = [*(f"{low:g}-{high:g}" for low, high, _ in prior.strata), "none of the strata"]
+    worst, where = 0.0, ""
+    for name, count, share in zip(names, found, [*(share for *_, share in prior.strata), 0.0], strict=True):
+        off = abs(count - n * share) / max((n * share * (1.0 - share)) ** 0.5, 1.0)
+        if off >= worst:
+            worst, where = off, f"{count} of {n} have theta_e over the PSF's FWHM in {name}, {n * share:.0f} expected"
+    return judged(worst < limit, where, measured=worst, threshold=limit, n=n)
+
+
+@gate("split_fractions", "manifest", "galaxies fall to the splits in the config's proportions")
+def fractions(data: Data, facts) -> object:
+    limit, cells = data.tier.gates.split_fraction_tolerance, data.frame("parent").groupBy("sky_cell", "split").count().collect()
+    sizes = np.array([r["count"] for r in cells], float)
+    total, of = sizes.sum(), {s: sum(r["count"] for r in cells if r["split"] == s) for s in SPLITS}
+    off = {s: of[s] / max(total, 1.0) - share for s, share in data.tier.split.fractions.items()}
+    worst = max(off, key=lambda s: abs(off[s]))
+    # cells fall to the splits, not galaxies: as many draws as there would be cells, were all alike
+    error = max((p * (1.0 - p) / max(total**2 / max((sizes**2).sum(), 1.0), 1.0)) ** 0.5 for p in data.tier.split.fractions.values())
+    if data.tier.gates.small_tier and 2.0 * error > limit:
+        return not_applicable(f"{len(cells)} cells give the shares to {error:.3f} only, the limit is {limit}", n=int(total))
+    return judged(abs(off[worst]) <= limit, f"{worst} has {of[worst] / max(total, 1.0):.3f} of the galaxies, {off[worst]:+.4f} from its share",
+                  measured=abs(off[worst]), threshold=limit, n=int(total))  # fmt: skip
+
+
+@gate(
+    "split_distance",
+    "manifest",
+    "galaxies of two splits are a stamp's diagonal apart: no pixel is in two splits",
+    unit="arcsec",
+    at_least=True,
+)
+def distance(data: Data, facts) -> object:
+    galaxies = data.frame("manifest").groupBy("galaxy_id").agg(*(F.first(c).alias(c) for c in ("ra_deg", "dec_deg", "split"))).toArrow()
+    ra, dec = (np.radians(galaxies[c].to_numpy()) for c in ("ra_deg", "dec_deg"))
+    places, split = (
+        np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1),
+        galaxies["split"].to_numpy(zero_copy_only=False),
+    )
+    limit, nearest = data.tier.stamp.side_pix * 2**0.5 * PIXEL_ARCSEC, np.inf
+    where: tuple[int, ...] = ()
+    for k, name in enumerate(SPLITS):
+        mine, others = (np.flatnonzero(m) for m in (split == name, np.isin(split, SPLITS[k + 1 :])))
+        if len(mine) and len(others):
+            chord, other = cKDTree(places[others]).query(places[mine])
+            at = int(np.argmin(chord))
+            if (arcsec := np.degrees(2.0 * np.arcsin(chord[at] / 2.0)) * 3600.0) < nearest:
+                nearest, where = arcsec, tuple(int(galaxies["galaxy_id"][int(j)].as_py()) for j in (mine[at], others[other[at]]))
+    if np.isinf(nearest):
+        return not_applicable("only one split has galaxies", n=galaxies.num_rows)
+    return judged(nearest >= limit, f"the nearest two are galaxies {where[0]} and {where[1]}",
+                  measured=nearest, threshold=limit, n=galaxies.num_rows, examples=where if nearest < limit else ())  # fmt: skip
+
+
+@gate("unpaired_match", "manifest", "unpaired controls are like their lenses: matched on the first rung, with equal means", at_least=True)
+def matched(data: Data, facts) -> object:
+    found = balance.classes(data.frame("manifest"))
+    if not (n := found.controls.num_rows):
+        return not_applicable("there are no unpaired controls")
+    share, off = found.first_rung_share, balance.differences(found, data.tier.controls.tolerance)
+    worst, limits = max(off, key=lambda v: off[v]), data.tier.gates
+    if data.tier.gates.small_tier and 2.0 * (2.0 / n) ** 0.5 > limits.match_difference_max:
+        return not_applicable(
+            f"{n} unpaired controls are too few to tell: {share:.2f} on the first rung, {worst} differs by {off[worst]:.2f}", n=n
+        )
+    return judged(share >= limits.match_first_rung_min and off[worst] < limits.match_difference_max,
+                  f"{share:.4f} on the first rung; {worst} differs most, by {off[worst]:.4f} of its spread (limit {limits.match_difference_max})",
+                  measured=share, threshold=limits.match_first_rung_min, n=n)  # fmt: skip
+
+
+@gate("metadata_auc", "manifest", "a classifier that sees no pixels cannot tell lenses from unpaired controls", unit="AUC")
+def metadata(data: Data, facts) -> object:
+    found = balance.classes(data.frame("manifest"))
+    if not (n := min(found.controls.num_rows, balance.SAMPLE)):
+        return not_applicable("there are no unpaired controls")
+    limit, error = data.tier.gates.metadata_auc_max, (1.0 / (6.0 * n)) ** 0.5
+    if data.tier.gates.small_tier and 2.0 * error > limit - 0.5:
+        return not_applicable(f"{n} unpaired controls give the AUC to {error:.3f} only", n=n)
+    auc = balance.metadata_auc(found)
+    return judged(auc < limit, f"AUC {auc:.4f} +- {error:.4f} of gradient boosting on metadata, cross-validated by galaxy",
+                  measured=auc, threshold=limit, n=2 * n)  # fmt: skip
+
+
+def _limits(tier) -> dict:
+    """Rows that break each rule of the selection; a value that is not known breaks none."""
+    cuts = tier.selection
+    bad = sum(1 << bit for bit in cuts.exclude_maskbits)
+    rules = {
+        f"{cuts.r_min:g} < r < {cuts.r_max:g}": f"mag_r <= {cuts.r_min} OR mag_r >= {cuts.r_max}",
+        f"g - r > {cuts.gr_min:g}": f"mag_g - mag_r <= {cuts.gr_min}",
+        f"r - z > {cuts.rz_min:g}": f"mag_r - mag_z <= {cuts.rz_min}",
+        f"nobs >= {cuts.nobs_min}": f"least(nobs_g, nobs_r, nobs_z) < {cuts.nobs_min}",
+        f"fracmasked_g < {cuts.fracmasked_g_max:g}": f"fracmasked_g >= {cuts.fracmasked_g_max}",
+        f"dec < {cuts.dec_max_deg:g}": f"dec_deg >= {cuts.dec_max_deg}",
+        "no excluded mask bit": f"(maskbits & {bad}) != 0",
+        "type is not PSF": "type = 'PSF'" if cuts.not_psf else "false",
+    }
+    return {rule: F.count_if(F.expr(broken)) for rule, broken in rules.items()} | {"n": F.count("*")}
+
+
+@gate("host_limits", "manifest", "every host is within the selection's limits", aggregates=_limits, unit="rows")
+def hosts(data: Data, facts) -> object:
+    broken = {rule: count for rule, count in facts.items() if rule != "n" and count}
+    message = (
+        "; ".join(f"{count} rows break {rule}" for rule, count in broken.items()) or f"all are in selection {data.tier.selection.name}"
+    )
+    return judged(not broken, message, measured=sum(broken.values()), threshold=0, n=facts["n"])
+
+
+GATES = (counts, unique, splits, fractions, distance, controls, matched, metadata, hosts, grid)

@@ -6,12 +6,16 @@ What the data are is said here; how much iron makes them is in ``infra``, where 
 import itertools
 import tomllib
 from dataclasses import dataclass, field
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
 from lib import config
 from lib.errors import ConfigError
 from lib.schemas import BANDS, SPLITS
+
+RESOLVED = "resolved"  # the grid that is none
+SLOTS = 20  # configs of a resolved tier: its quotas are multiples of 1/SLOTS
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,40 @@ class Grid:
 
     def configs(self) -> list[tuple[float, ...]]:
         return list(itertools.product(self.theta_e_arcsec, self.src_dmag, self.src_reff_arcsec, self.src_e, self.shear))
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Injections without a grid: Einstein radii as multiples of the host's PSF, by quotas, and sources of a prior.
+
+    ``strata`` are (low, high, share) of theta_e over the FWHM in r; shares are multiples of 1/``SLOTS``.  Magnitudes follow counts of the
+    slope ``d log10 N / dm``; sizes a power of the flux with scatter.
+    """
+
+    strata: tuple[tuple[float, float, float], ...]
+    theta_e_max_arcsec: float = 2.5
+    mag_r: tuple[float, float] = (21.5, 25.0)
+    counts_slope: float = 0.3
+    reff_arcsec: float = 0.25  # at reff_mag_r
+    reff_mag_r: float = 24.0
+    reff_slope_dex: float = -0.08
+    reff_scatter_dex: float = 0.2
+    reff_range_arcsec: tuple[float, float] = (0.04, 0.8)
+    src_e: tuple[float, float] = (0.0, 0.6)
+    shear: tuple[float, float] = (0.0, 0.1)
+
+    def __post_init__(self):
+        numbers = [share * SLOTS for _, _, share in self.strata]
+        if any(n < 1 or abs(n - round(n)) > 1e-6 for n in numbers) or round(sum(numbers)) != SLOTS:
+            raise ValueError(f"shares of strata must be multiples of {1 / SLOTS} that add up to 1, got {self.strata}")
+        if any(not 0 < low < high for low, high, _ in self.strata):
+            raise ValueError(f"strata must be (low, high, share) with 0 < low < high, got {self.strata}")
+        if self.theta_e_max_arcsec <= 0 or self.counts_slope <= 0 or self.mag_r[0] >= self.mag_r[1]:
+            raise ValueError("theta_e_max_arcsec and counts_slope must be positive, mag_r must rise")
+
+    def configs(self) -> list[tuple[float, ...]]:
+        """One config a slot: the bounds of its stratum."""
+        return [(low, high) for low, high, share in self.strata for _ in range(round(share * SLOTS))]
 
 
 @dataclass(frozen=True)
@@ -163,6 +201,10 @@ class Gates:
     colour_tolerance: float = 0.005
     colour_spread_min_mag: float = 0.01
     grid_sigma: float = 5.0
+    split_fraction_tolerance: float = 0.02
+    match_first_rung_min: float = 0.95
+    match_difference_max: float = 0.05
+    metadata_auc_max: float = 0.52
     pixel_tolerance: float = 1e-4  # of a sum, or of an arc's peak
     rerender_rows: int = 24
     small_tier: bool = False  # a sample too small to judge is then not applicable rather than a failure
@@ -186,15 +228,20 @@ class Tier:
     psf: PsfChoice = field(default_factory=PsfChoice)
     noise: Noise = field(default_factory=Noise)
     gates: Gates = field(default_factory=Gates)
+    resolved: Resolved | None = None
+    rows_max: int = 20_000_000  # a soft limit: more rows are refused unless the job is told to go on
 
     def __post_init__(self):
-        if self.grid not in grids():
-            raise ValueError(f"grid: unknown grid {self.grid!r}; known: {', '.join(sorted(grids()))}")
-        if self.sample.configs_per_host > len(grids()[self.grid].configs()):
-            raise ValueError(f"sample.configs_per_host must be at most the grid's {len(grids()[self.grid].configs())}")
+        if (self.grid == RESOLVED) != (self.resolved is not None):
+            raise ValueError(f"grid {RESOLVED!r} and the table [{RESOLVED}] come together")
+        if self.grid != RESOLVED and self.grid not in grids():
+            raise ValueError(f"grid: unknown grid {self.grid!r}; known: {', '.join(sorted(grids()))}, {RESOLVED}")
+        if self.sample.configs_per_host > len(self.configs()):
+            raise ValueError(f"sample.configs_per_host must be at most the grid's {len(self.configs())}")
 
     def configs(self) -> list[tuple[float, ...]]:
-        return grids()[self.grid].configs()
+        """What tells one config from another: a grid's values, or the stratum of a slot."""
+        return self.resolved.configs() if self.resolved else grids()[self.grid].configs()
 
     @property
     def experiment_id(self) -> str:
@@ -204,7 +251,7 @@ class Tier:
 # The parts of a tier's config that each job's table depends on: a change of another part remakes nothing.
 PARTS = {
     "parent": ("name", "selection", "split", "stamp"),
-    "manifest": ("name", "seed", "selection", "split", "grid", "sample", "draws", "controls", "stamp"),
+    "manifest": ("name", "seed", "selection", "split", "grid", "sample", "draws", "controls", "stamp", "psf", "resolved"),
     "inject": ("name", "stamp", "psf", "noise"),
 }
 
@@ -213,10 +260,13 @@ def parts(values: dict, job: str) -> dict:
     """The parts of a tier's plain config that a job depends on; all of it for a job not listed."""
     found = {k: values[k] for k in PARTS.get(job, values)}
     if job == "manifest":
-        found["configs"] = config.plain(grids()[values["grid"]])
+        found["configs"] = config.plain(grids()[values["grid"]]) if values["grid"] != RESOLVED else None
+        if values["grid"] != RESOLVED:
+            del found["psf"]
     return found
 
 
+@cache
 def grids() -> dict[str, Grid]:
     """The named grids of ``grids.toml``."""
     text = (resources.files(__package__) / "grids.toml").read_text()

@@ -6,23 +6,18 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from infra import package, submit_main
 from jobs import inject as inject_job
-from jobs import manifest as manifest_job
 from jobs.__main__ import JOBS
-from lib import runs, sampling, tiers
-from lib import spark as spark_tables
+from lib import runs, tiers
 from lib.injection import inject
 from lib.rows import where
-from lib.schemas import SPLITS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -35,12 +30,6 @@ def tier(tiny_tier):
 @pytest.fixture(scope="module")
 def manifest(tiny_dataset):
     return runs.read(tiny_dataset, "manifest").sort_by("task_id")
-
-
-@pytest.fixture(scope="module")
-def hosts(tiny_dataset):
-    rows = runs.read(tiny_dataset, "parent")
-    return where(rows, split_guard=False)
 
 
 HELP = """
@@ -70,24 +59,6 @@ def test_the_help_of_every_job_and_of_validation_ends_well_and_starts_no_spark()
 def test_the_list_of_jobs_is_told():
     done = subprocess.run([sys.executable, "-m", "jobs", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, [name for name in JOBS if name not in done.stdout]) == (0, [])
-
-
-def test_the_order_of_the_hosts_does_not_change_the_manifest(hosts, manifest, tier):
-    shuffled = hosts.take(np.random.default_rng(3).permutation(hosts.num_rows))
-    made = pa.concat_tables(sampling.manifest(where(shuffled, split=split), tier, "set") for split in SPLITS)
-    assert made.sort_by("task_id").equals(manifest)
-
-
-@pytest.mark.parametrize("parts", [1, 5])
-def test_the_manifest_is_the_same_from_any_number_of_partitions(parts, spark, hosts, manifest, tier, tmp_path):
-    shuffled = hosts.take(np.random.default_rng(parts).permutation(hosts.num_rows))
-    frame = spark.createDataFrame(shuffled).repartition(parts).repartition(len(SPLITS), "split")
-    make = partial(manifest_job.tasks, tier=tier, dataset="set")
-    made, totals, _ = spark_tables.produce(frame, make, str(tmp_path), ("manifest",), {}, reads="parent")
-    read = pa.concat_tables(pq.ParquetFile(p).read() for p in (tmp_path / "manifest").iterdir())
-    assert made == {"manifest": 120}
-    assert sum(totals.values()) == hosts.num_rows
-    assert read.sort_by("task_id").equals(manifest)
 
 
 def test_a_stamp_does_not_depend_on_its_batch_or_its_place_in_it(manifest, tiny_dataset, tiny_survey, tier):

@@ -1,0 +1,276 @@
+"""The manifest: exact counts, the same bytes from anywhere, quotas, matches."""
+
+import dataclasses
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyspark
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infra import package, submit_main
+from jobs import manifest as manifest_job
+from lib import draws, runs, sampling, tiers
+from lib import spark as spark_tables
+from lib.errors import ConfigError
+from lib.sampling import choose, match, tasks
+from tests import simulated
+
+
+@pytest.fixture(scope="module")
+def tier(tiny_tier):
+    return tiers.load(str(tiny_tier))
+
+
+@pytest.fixture(scope="module")
+def parents(tiny_dataset):
+    return runs.read(tiny_dataset, "parent")
+
+
+@pytest.fixture(scope="module")
+def manifest(tiny_dataset):
+    return runs.read(tiny_dataset, "manifest").sort_by("task_id")
+
+
+def in_pieces(parents, count, seed):
+    """The parents in another order and in pieces."""
+    rng = np.random.default_rng(seed)
+    return sampling.InMemory(parents.take(pa.array(part)) for part in np.array_split(rng.permutation(parents.num_rows), count))
+
+
+def made(over, tier):
+    plan = sampling.plan(over, tier)
+    return pa.concat_tables(t for piece in over.pieces for t in tasks.made(piece, plan, tier, "set")).sort_by("task_id")
+
+
+# the same from anywhere ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_the_manifest_is_the_same_from_any_pieces_in_any_order(count, parents, manifest, tier):
+    assert made(in_pieces(parents, count, count), tier).equals(manifest)
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_the_manifest_is_the_same_from_any_files_on_spark(count, spark, parents, manifest, tier, tiny_dataset, tmp_path, monkeypatch):
+    paths = []
+    for k, piece in enumerate(in_pieces(parents, count, 10 + count).pieces):
+        paths.append(str(tmp_path / f"{k}.parquet"))
+        pq.write_table(piece, paths[-1])
+    monkeypatch.setattr(spark_tables, "files", lambda *_: paths)
+    monkeypatch.setattr(spark_tables, "PIECE", 10)
+    over = spark_tables.Pieces(spark, tiny_dataset, "parent")
+    assert len(over.pieces) == count
+    sent = spark.sparkContext.broadcast(sampling.plan(over, tier))
+    rows, *_ = spark_tables.produce(
+        over.frame, lambda batches: manifest_job.rows(batches, sent, tier, "set"), str(tmp_path / "made"), ("manifest",), {}
+    )
+    read = pa.concat_tables(pq.ParquetFile(p).read() for p in (tmp_path / "made" / "manifest").iterdir())
+    assert rows == {"manifest": 120}
+    assert read.sort_by("task_id").equals(manifest)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """A standalone cluster of two workers: its address."""
+    spark_class = Path(pyspark.__file__).parent / "bin" / "spark-class"
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"spark://127.0.0.1:{port}"
+    env = os.environ | {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_WORKER_DIR": str(tmp_path)}
+    deploy = "org.apache.spark.deploy"
+    commands = [[f"{deploy}.master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", "0"]]
+    commands += [[f"{deploy}.worker.Worker", "--cores", "1", "--memory", "1g", "--webui-port", "0", address]] * 2
+    with (tmp_path / "log").open("w") as log:
+        running = [subprocess.Popen([str(spark_class), *c], env=env, stdout=log, stderr=log) for c in commands]
+        try:
+            until = time.monotonic() + 60
+            while (tmp_path / "log").read_text().count("Successfully registered with master") < 2:
+                assert time.monotonic() < until, (tmp_path / "log").read_text()[-2000:]
+                time.sleep(0.2)
+            yield address
+        finally:
+            for process in running:
+                process.terminate()
+            for process in running:
+                process.wait()
+
+
+def test_the_manifest_is_the_same_from_a_cluster_of_two_workers(cluster, manifest, tiny_dataset, tiny_tier, tmp_path):
+    shutil.copytree(tiny_dataset.folder, tmp_path / "set")
+    here = type(tiny_dataset).at(str(tmp_path), "set", "tiny")
+    before = runs.committed(here, "manifest")
+    code = package.build(tmp_path / "arcmill.zip")
+    entry = tmp_path / "submit_main.py"  # alone, as on a cluster
+    entry.write_bytes(Path(submit_main.__file__).read_bytes())
+    submit = [str(Path(pyspark.__file__).parent / "bin" / "spark-submit"), "--master", cluster, "--py-files", str(code)]
+    job = ["manifest", "--tier", str(tiny_tier), "--root", str(tmp_path), "--dataset", "set", "--fresh"]
+    env = {k: v for k, v in os.environ.items() if k not in ("ARCMILL_MASTER", "PYTHONPATH")} | {"PYSPARK_PYTHON": sys.executable}
+    done = subprocess.run([*submit, str(entry), *job], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert cluster in done.stderr
+    assert runs.committed(here, "manifest") != before
+    assert runs.read(here, "manifest").sort_by("task_id").equals(manifest)
+
+
+def test_what_is_drawn_does_not_depend_on_the_galaxies_around(parents, tier):
+    """With fewer galaxies, a host that is still chosen has the same rows."""
+    whole = made(sampling.InMemory([parents]), tier)
+    hosts = whole["galaxy_id"].unique()
+    keep = np.isin(parents["galaxy_id"].to_numpy(), hosts.to_numpy())
+    unpaired = dataclasses.replace(tier, controls=dataclasses.replace(tier.controls, fraction=0.0))
+    some, every = (made(sampling.InMemory([t]), unpaired) for t in (parents.filter(pa.array(keep)), parents))
+    assert some.equals(every)
+
+
+# exactly as many ------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=6), st.integers(0, 2**32), st.data())
+def test_the_last_key_is_that_of_sorting_them_all(sizes, seed, data):
+    pieces = [
+        draws.hash64("test", seed, np.arange(k * 100, k * 100 + n)) >> np.uint64(data.draw(st.sampled_from([0, 30])))
+        for k, n in enumerate(sizes)
+    ]
+    everything = np.sort(np.concatenate(pieces))
+    wanted = data.draw(st.integers(0, len(everything)))
+    last = choose.last_keys(lambda f: [f(p) for p in pieces], lambda p: {"a": p}, {"a": wanted})
+    chosen = sum(int(choose.chosen(p, last.get("a")).sum()) for p in pieces)
+    assert chosen >= wanted
+    assert last == ({"a": int(everything[wanted - 1])} if wanted else {})
+
+
+def test_controls_take_every_galaxy_once_before_any_twice():
+    keys = draws.hash64("test", 1, np.arange(300)).reshape(100, 3)
+    order = np.argsort(choose.turns(keys).ravel())
+    assert sorted(order[:100] // 3) == list(range(100))
+    assert sorted(order[100:200] // 3) == list(range(100))
+
+
+def test_every_injection_of_the_full_cross_is_there_once(parents, tier):
+    cross = dataclasses.replace(
+        tier,
+        sample=dataclasses.replace(tier.sample, configs_per_host=0, replicates=2),
+        controls=dataclasses.replace(tier.controls, fraction=0.0),
+    )
+    rows = made(sampling.InMemory([parents]), cross).to_pandas()
+    assert len(rows) == 12 * 48 * 2 == len(rows.drop_duplicates(["galaxy_id", "config_id", "replicate"]))
+    assert (rows.groupby("config_id").size() == 24).all()
+
+
+# matches --------------------------------------------------------------------------------------------------------------
+
+
+def side(values, first):
+    count = len(values)
+    return match.Side(np.arange(first, first + count), np.zeros(count, np.int32), np.zeros(count, np.int32), values.astype(np.float32))
+
+
+def exact(lenses, others):
+    """Closest pairs first, by looking at every pair."""
+    far = np.abs(lenses.variables[:, None] - others.variables[None]).max(axis=2)
+    partner, free = np.full(len(lenses), -1), np.ones(len(others), bool)
+    for k in np.argsort(far, axis=None, kind="stable"):
+        i, j = divmod(int(k), len(others))
+        if partner[i] < 0 and free[j]:
+            partner[i], free[j] = j, False
+    return others.galaxy[partner]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 14), st.integers(0, 2**32 - 1))
+def test_matches_are_the_closest_pairs_first(count, seed):
+    rng = np.random.default_rng(seed)
+    lenses, others = side(rng.normal(size=(count, 3)), 0), side(rng.normal(size=(16, 3)), 100)
+    found, left, _ = match.match(lenses, others)
+    assert (len(found.partner), len(left)) == (count, 0)
+    assert found.partner[np.argsort(found.lens.galaxy)].tolist() == exact(lenses, others).tolist()
+
+
+def test_a_galaxy_is_used_once_and_the_limit_is_kept():
+    rng = np.random.default_rng(5)
+    lenses, others = side(rng.normal(size=(3000, 4)) * 3, 0), side(rng.normal(size=(4000, 4)) * 3, 10_000)
+    found, left, free = match.match(lenses, others, 1.0)
+    assert len(set(found.partner.tolist())) == len(found.partner) == 3000 - len(left) == 4000 - len(free)
+    assert 0.0 <= found.distance.min() <= found.distance.max() <= 1.0
+    far = np.abs(left.variables[:, None] - free.variables[None]).max(axis=2)
+    assert far.min() > 1.0  # nobody who is left could have been matched
+    by_id = dict(zip(others.galaxy.tolist(), others.variables, strict=True))
+    apart = np.abs(found.lens.variables - np.array([by_id[g] for g in found.partner.tolist()])).max(axis=1)
+    assert np.allclose(apart, found.distance, atol=1e-6)
+
+
+def test_an_unknown_value_is_near_to_no_known_one():
+    hosts = pa.table({"mag_g": pa.array([20.0, None]), "mag_r": pa.array([19.0, 19.0])})
+    values = match.variables(hosts, {"gr": 0.5, "mag_r": 1.0})
+    assert values[0].tolist() == [2.0, 19.0]
+    assert values[1].tolist() == [match.UNKNOWN, 19.0]
+
+
+def test_a_variable_that_no_galaxy_has_is_named(parents, tier):
+    wrong = dataclasses.replace(tier, controls=dataclasses.replace(tier.controls, tolerance={"mag_r": 0.2, "redness": 0.1}))
+    with pytest.raises(ConfigError, match=r"controls\.tolerance\.redness"):
+        sampling.manifest(parents, wrong, "set")
+
+
+def test_unpaired_controls_are_other_galaxies_of_the_same_split_with_their_distance():
+    tier = simulated.tier(hosts={"train": 300, "val": 60, "test": 60})
+    parents = simulated.parents(4000, tier)
+    rows = made(in_pieces(parents, 3, 1), tier).to_pandas()
+    controls, injected = rows[rows.role == "unpaired_control"], rows[rows.role == "injected"].set_index("task_id")
+    assert len(controls) == 0.9 * 420  # 5 injections a host, as many controls, 18 % of them unpaired
+    assert controls.galaxy_id.is_unique
+    assert not set(controls.galaxy_id) & set(injected.galaxy_id)
+    lenses = injected.loc[controls.pair_id]
+    assert (lenses.split.to_numpy() == controls.split.to_numpy()).all()
+    off = [np.abs(lenses[c].to_numpy() - controls[c].to_numpy()) / w for c, w in tier.controls.tolerance.items() if c not in match.DERIVED]
+    for name, parts in match.DERIVED.items():
+        a, b = (t[parts[0]].to_numpy() - t[parts[1]].to_numpy() for t in (lenses, controls))
+        off.append(np.abs(a - b) / tier.controls.tolerance[name])
+    assert np.allclose(np.max(off, axis=0), controls.match_distance, rtol=1e-3, atol=1e-3)
+    rung = np.searchsorted(tier.controls.ladder, controls.match_distance) + 1
+    assert (rung == controls.match_rung).all()
+
+
+# resolved -------------------------------------------------------------------------------------------------------------
+
+
+def test_resolved_injections_have_their_quotas_of_the_hosts_own_psf():
+    tier = simulated.tier(hosts={"train": 900, "val": 100, "test": 100})
+    rows = made(sampling.InMemory([simulated.parents(6000, tier)]), tier).to_pandas()
+    arcs = rows[rows.role == "injected"]
+    over = arcs.theta_e_arcsec / (arcs.psfsize_r_arcsec * sampling.unit_fwhm(tier))
+    for low, high, share in tier.resolved.strata:
+        assert ((over > low - 1e-5) & (over < high + 1e-5)).mean() == pytest.approx(share, abs=0.02)
+    assert arcs.theta_e_arcsec.max() <= tier.resolved.theta_e_max_arcsec + 1e-6
+    mag = arcs.src_dmag + arcs.mag_r_observed
+    bright, faint = tier.resolved.mag_r
+    assert bright - 1e-4 <= mag.min() < mag.max() <= faint + 1e-4
+    # counts of slope s: the share brighter than m is (10**sm - 10**sb) / (10**sf - 10**sb)
+    s, middle = tier.resolved.counts_slope, 24.0
+    wanted = (10 ** (s * middle) - 10 ** (s * bright)) / (10 ** (s * faint) - 10 ** (s * bright))
+    assert (mag < middle).mean() == pytest.approx(wanted, abs=0.025)
+    assert arcs.src_reff_arcsec.between(*tier.resolved.reff_range_arcsec).all()
+    median = np.log10(arcs.src_reff_arcsec / tier.resolved.reff_arcsec) - tier.resolved.reff_slope_dex * (mag - tier.resolved.reff_mag_r)
+    assert median.median() == pytest.approx(0.0, abs=0.02)
+
+
+def test_a_host_of_unknown_psf_gets_no_resolved_injection():
+    tier = simulated.tier(hosts={"train": 50, "val": 10, "test": 10})
+    parents = simulated.parents(1500, tier)
+    for name in sampling.SIZES:
+        known = pa.array(parents[name].to_numpy(), pa.float32(), mask=np.arange(parents.num_rows) % 2 == 0)
+        parents = parents.set_column(parents.schema.names.index(name), parents.schema.field(name), known)
+    rows = made(sampling.InMemory([parents]), tier)
+    assert rows.num_rows and rows["psfsize_r_arcsec"].null_count == 0
