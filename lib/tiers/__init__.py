@@ -13,6 +13,8 @@ from lib import config
 from lib.errors import ConfigError
 from lib.schemas import BANDS, SPLITS
 
+PIXEL_ARCSEC = 0.262  # of the Legacy Surveys: where parents are made no image is at hand whose WCS would say
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -28,6 +30,17 @@ class Selection:
     dec_max_deg: float = 32.0
     not_psf: bool = True
     exclude_maskbits: tuple[int, ...] = (1, 2, 3, 4, 10, 11)  # bits: BRIGHT, SATUR g/r/z, BAILOUT, MEDIUM
+
+
+@dataclass(frozen=True)
+class KnownLenses:
+    """How far parents keep from the lenses of the lists that the job is given; at 0 they don't."""
+
+    radius_arcsec: float = 10.0
+
+    def __post_init__(self):
+        if not 0.0 <= self.radius_arcsec <= 3600.0:
+            raise ValueError(f"radius_arcsec must be in [0, 3600], got {self.radius_arcsec}")
 
 
 @dataclass(frozen=True)
@@ -180,6 +193,8 @@ class Tier:
     split: Split
     grid: str
     sample: Sample
+    flags: tuple[Selection, ...] = ()  # named selections that parents are told by, beside the one that makes them parents
+    known_lenses: KnownLenses = field(default_factory=KnownLenses)
     draws: Draws = field(default_factory=Draws)
     controls: Controls = field(default_factory=Controls)
     stamp: Stamp = field(default_factory=Stamp)
@@ -192,9 +207,17 @@ class Tier:
             raise ValueError(f"grid: unknown grid {self.grid!r}; known: {', '.join(sorted(grids()))}")
         if self.sample.configs_per_host > len(grids()[self.grid].configs()):
             raise ValueError(f"sample.configs_per_host must be at most the grid's {len(grids()[self.grid].configs())}")
+        selections = [self.selection.name, *(flag.name for flag in self.flags)]
+        if len(set(selections)) < len(selections):
+            raise ValueError(f"selection and flags must have different names, got {', '.join(selections)}")
 
     def configs(self) -> list[tuple[float, ...]]:
         return grids()[self.grid].configs()
+
+    @property
+    def guard_arcsec(self) -> float:
+        """From a host to the farthest corner of its stamp, whose centre is within a pixel of it."""
+        return 0.5 * 2**0.5 * (self.stamp.side_pix + 2) * PIXEL_ARCSEC
 
     @property
     def experiment_id(self) -> str:
@@ -203,7 +226,7 @@ class Tier:
 
 # The parts of a tier's config that each job's table depends on: a change of another part remakes nothing.
 PARTS = {
-    "parent": ("name", "selection", "split", "stamp"),
+    "parent": ("name", "selection", "flags", "known_lenses", "split", "stamp"),
     "manifest": ("name", "seed", "selection", "split", "grid", "sample", "draws", "controls", "stamp"),
     "inject": ("name", "stamp", "psf", "noise"),
 }
@@ -211,7 +234,7 @@ PARTS = {
 
 def parts(values: dict, job: str) -> dict:
     """The parts of a tier's plain config that a job depends on; all of it for a job not listed."""
-    found = {k: values[k] for k in PARTS.get(job, values)}
+    found = {k: values[k] for k in PARTS.get(job, values) if k in values}  # an older record has fewer
     if job == "manifest":
         found["configs"] = config.plain(grids()[values["grid"]])
     return found
