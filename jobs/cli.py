@@ -38,9 +38,11 @@ def report(record: dict) -> dict:
     counts = json.loads(record["counts"])
     for table, number in counts["rows"].items():
         log.info("%s: %d rows (run %s)", table, number, record["run_id"])
+    for name, lost, left in counts.get("steps", []):
+        log.info("  %-72s %10d out %10d left", name, lost, left)
     for what in ("cuts", "statuses"):
         for name, number in counts.get(what, []):
-            log.info("  %-60s %10d", name, number)
+            log.info("  %-72s %10d", name, number)
     return counts
 
 

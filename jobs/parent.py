@@ -7,39 +7,66 @@ import pyarrow as pa
 
 from jobs import cli
 from lib import config, runs, spark, store, tiers
-from lib.errors import InputError
-from lib.survey import sweeps
+from lib.errors import ConfigError, InputError
+from lib.survey import lenses, parents, sweeps
 from lib.tiers import Tier
 
 READ, FAILED = "catalogues read", "catalogues failed"
-PIXEL_ARCSEC = 0.262  # of the Legacy Surveys: no image is at hand yet whose WCS would say
 
 
-def parents(batches, tier: Tier, sizes: dict, allow_columns_missing: bool):
-    """The galaxies of each catalogue that a batch names; one that cannot be read is told, and the rest are read."""
-    guard = 0.5 * 2**0.5 * tier.stamp.side_pix * PIXEL_ARCSEC
+def galaxies(batches, **settings):
+    """The parents in each catalogue that a batch names; one that cannot be read is told, and the rest are read."""
     for batch in batches:
         for path in batch["path"].to_pylist():
             try:
-                table, counts = sweeps.parent(path, tier.selection, tier.split, guard, sizes, allow_columns_missing)
-                yield {"parent": table}, {READ: 1} | {f"{k:02d} {name}": n for k, (name, n) in enumerate(counts.items())}
+                table, lost = parents.of_catalogue(path, **settings)
+                yield {"parent": table}, {READ: 1} | {f"{k:02d} {name}": n for k, (name, n) in enumerate(lost.items())}
             except InputError as error:
                 yield {}, {FAILED: 1, f"! {error}": 1}
+
+
+def steps(totals: dict) -> list[tuple[str, int, int]]:
+    """(step, rows that it left out, rows left after it), from the first, which is all rows."""
+    told = [(name[3:], int(n)) for name, n in sorted(totals.items()) if name[:2].isdigit()]
+    left = sum(n for name, n in told if name == parents.ROWS)
+    found = [(parents.ROWS, 0, left)]
+    for name, lost in told:
+        if name != parents.ROWS:
+            left -= lost
+            found.append((name, lost, left))
+    return found
+
+
+def known_lenses(paths, tier: Tier):
+    """((ra, dec) of the lists' lenses or None without a list, lines for the report)."""
+    if paths and not tier.known_lenses.radius_arcsec:
+        raise ConfigError(f"tier {tier.name} keeps no distance from known lenses (known_lenses.radius_arcsec = 0), but lists are given")
+    ra, dec, unplaced = lenses.read(paths)
+    return ((ra, dec), [("known lenses in the lists", len(ra)), ("their rows without a place", unplaced)]) if paths else (None, [])
 
 
 def main(argv: list[str]) -> None:
     parser = cli.parser("parent", __doc__)
     parser.add_argument("--survey", required=True, help="survey folder: its sweeps (or tractor files) are read")
-    parser.add_argument("--catalogue", action="append", help="catalogue to read instead (FITS or Parquet; may be repeated)")
+    parser.add_argument(
+        "--catalogue", action="append", metavar="PATH", help="read these instead: a file (FITS, Parquet), folder or glob; may be repeated"
+    )
+    parser.add_argument(
+        "--known-lenses", action="append", default=[], metavar="FILE",
+        help="list of lenses to keep away from (CSV, TSV, ECSV, FITS, Parquet, with ra and dec in degrees); may be repeated",
+    )  # fmt: skip
     parser.add_argument("--allow-missing", type=int, default=0, metavar="N", help="catalogues that may fail to be read")
     parser.add_argument("--allow-columns-missing", action="store_true", help="leave out cuts on columns that a catalogue lacks")
     args = parser.parse_args(argv)
     tier = tiers.load(args.tier)
     survey = cli.survey_folder(args.survey)
-    paths = [str(store.local(p)) for p in args.catalogue] if args.catalogue else sweeps.find(survey)
+    paths = sweeps.named(map(store.local, args.catalogue)) if args.catalogue else sweeps.find(survey)
+    lists = [store.local(path) for path in args.known_lenses]
     settings = config.plain(tier)
-    inputs: dict = store.fingerprint([*paths, *sweeps.size_files(survey)])
+    inputs: dict = store.fingerprint([*paths, *sweeps.size_files(survey), *lists])
     inputs["flags"] = [args.allow_missing, args.allow_columns_missing]
+    inputs["known lenses"] = sorted(map(str, lists))
+    known, lists_told = known_lenses(lists, tier)
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
     with runs.start(dataset, "parent", ["parent"], settings, inputs, fresh=args.fresh, replace=args.replace) as run:
         if run.reused:
@@ -47,7 +74,8 @@ def main(argv: list[str]) -> None:
             return
         session = spark.session("arcmill parent")
         frame = session.createDataFrame(pa.table({"path": paths})).repartition(min(len(paths), 256))
-        make = partial(parents, tier=tier, sizes=sweeps.brick_sizes(survey), allow_columns_missing=args.allow_columns_missing)
+        sizes = sweeps.brick_sizes(survey)
+        make = partial(galaxies, tier=tier, sizes=sizes, known=known, allow_columns_missing=args.allow_columns_missing)
         with spark.progress(session, "parent"):
             made, totals, seconds = spark.produce(frame, make, run.staging, run.tables, run.footer)
         failures = [name.removeprefix("! ") for name in totals if name.startswith("! ")]
@@ -55,7 +83,7 @@ def main(argv: list[str]) -> None:
             cli.log.error("parent: %s", failure)
         if len(failures) > args.allow_missing:
             raise InputError(f"{len(failures)} of {len(paths)} catalogues could not be read: {'; '.join(failures)}")
-        cuts = [(name[3:], int(n)) for name, n in sorted(totals.items()) if name[:2].isdigit()]
+        told = steps(totals)
         if not made["parent"]:
-            raise InputError(f"no galaxy passes the selection {tier.selection.name}: {json.dumps(cuts)}")
-        cli.report(run.commit({"rows": made, "cuts": cuts, "failed": failures}, seconds))
+            raise InputError(f"no galaxy passes the selection {tier.selection.name}: {json.dumps(told)}")
+        cli.report(run.commit({"rows": made, "steps": told, "cuts": lists_told, "failed": failures}, seconds))

@@ -66,8 +66,8 @@ PARENT = pa.schema([
     *BRICK,
     *HOST,
     *CELL,
-    column("split_guard", t, "closer to a cell of another split than half a stamp's diagonal: not used as a host"),
-    column("selection", s, "named selection that the galaxy passes"),
+    column("split_guard", t, "a cell of another split is nearer than the farthest corner of its stamp can be: not used as a host"),
+    column("selections", pa.list_(s), "named selections that the galaxy passes, first the one that makes it a parent"),
 ])  # fmt: skip
 
 TASK = [

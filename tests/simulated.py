@@ -7,9 +7,7 @@ import pyarrow as pa
 
 from lib import draws, rows, tiers
 from lib.schemas import BANDS, PARENT, SPLITS
-from lib.survey import geometry, sweeps
-
-PIXEL_ARCSEC = 0.262
+from lib.survey import cells, geometry
 
 
 def tier(**sample) -> tiers.Tier:
@@ -43,15 +41,14 @@ def galaxies(brickid: np.ndarray, number: np.ndarray, tier: tiers.Tier) -> pa.Ta
     gr, rz = 1.1 + 0.08 * (r - 19) + 0.2 * n("gr"), 0.7 + 0.05 * (r - 19) + 0.12 * n("rz")
     mags = {"g": r + np.maximum(gr, 0.51), "r": r, "z": r - np.maximum(rz, 0.21)}
     seeing, ebv, size = n("seeing", brickid), np.exp(-3.2 + 0.5 * n("ebv", brickid)), len(ra)
-    cell, part = sweeps.cells(ra, dec, tier.split)
-    guard = 0.5 * 2**0.5 * tier.stamp.side_pix * PIXEL_ARCSEC
+    cell, part = cells.at(ra, dec, tier.split)
     table: dict = {
         "galaxy_id": (10 << 42) | (brickid << 20) | number, "brickname": np.char.add("b", brickid.astype(str)), "objid": number,
         "release": np.full(size, 10), "brickid": brickid, "ra_deg": ra, "dec_deg": dec, "brick_ra_deg": ra0, "brick_dec_deg": dec0,
         "type": np.where(u("type") < 0.6, "DEV", "SER"), "shape_r_arcsec": np.exp(0.4 - 0.35 * (r - 19) + 0.3 * n("size")),
         "shape_e1": 0.15 * n("e1"), "shape_e2": 0.15 * n("e2"), "ebv_mag": ebv, "maskbits": np.zeros(size, int), "sky_cell": cell,
-        "split": np.array(SPLITS)[part], "selection": np.full(size, "lrg"),
-        "split_guard": sweeps.near_other_split(ra, dec, tier.split, guard),
+        "split": np.array(SPLITS)[part], "selections": [[tier.selection.name]] * size,
+        "split_guard": cells.near_other_split(ra, dec, tier.split, tier.guard_arcsec),
     }  # fmt: skip
     for k, b in enumerate(BANDS):
         width = (1.57, 1.36, 1.41)[k] * np.exp(0.1 * seeing + 0.04 * n(f"seeing {b}", brickid))

@@ -9,7 +9,6 @@ from lib.schemas import SPLITS
 from validation import balance
 from validation.result import Data, gate, judged, not_applicable
 
-PIXEL_ARCSEC = 0.262
 ROUNDING = 1e-5  # of a ratio of two float32
 KEY = ("galaxy_id", "config_id", "replicate", "role", "pair_id")
 
@@ -156,7 +155,7 @@ def distance(data: Data, facts) -> object:
         np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1),
         galaxies["split"].to_numpy(zero_copy_only=False),
     )
-    limit, nearest = data.tier.stamp.side_pix * 2**0.5 * PIXEL_ARCSEC, np.inf
+    limit, nearest = data.tier.stamp.side_pix * 2**0.5 * tiers.PIXEL_ARCSEC, np.inf
     where: tuple[int, ...] = ()
     for k, name in enumerate(SPLITS):
         mine, others = (np.flatnonzero(m) for m in (split == name, np.isin(split, SPLITS[k + 1 :])))

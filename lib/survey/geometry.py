@@ -88,12 +88,33 @@ def brick_at(ra: float, dec: float) -> BrickGeometry:
     return _brick(int(row), int(col))
 
 
+def _places(brickids):
+    """(row, column) of each id."""
+    ids = np.asarray(brickids, np.int64)
+    wrong = (ids < 1) | (ids > BRICKS)
+    if wrong.any():
+        raise ValueError(f"brickid must be 1..{BRICKS}, got {ids[wrong][0]}")
+    row = np.searchsorted(FIRST, ids, side="right") - 1
+    return row, ids - FIRST[row]
+
+
 def by_id(brickid: int) -> BrickGeometry:
     """The brick of an id, 1 to ``BRICKS``."""
-    if not 1 <= brickid <= BRICKS:
-        raise ValueError(f"brickid must be 1..{BRICKS}, got {brickid}")
-    row = int(np.searchsorted(FIRST, brickid, side="right")) - 1
-    return _brick(row, int(brickid - FIRST[row]))
+    row, col = _places(brickid)
+    return _brick(int(row), int(col))
+
+
+def centres(brickids) -> tuple[np.ndarray, np.ndarray]:
+    """(ra, dec) of the centres of many bricks, by id, degrees."""
+    row, col = _places(brickids)
+    return (col + 0.5) * 360.0 / COLUMNS[row], -90.0 + SIDE_DEG * row
+
+
+def names(brickids) -> np.ndarray:
+    """Names of many bricks, by id, as bytes."""
+    ra, dec = centres(brickids)
+    tenths = zip((ra * 10).astype(int).tolist(), (dec < 0).tolist(), (np.abs(dec) * 10).astype(int).tolist(), strict=True)
+    return np.array([f"{a:04d}{'m' if south else 'p'}{d:03d}" for a, south, d in tenths], "S8")
 
 
 def by_name(name: str) -> BrickGeometry:

@@ -16,6 +16,7 @@ from lib.schemas import BANDS, SPLITS
 
 RESOLVED = "resolved"  # the grid that is none
 SLOTS = 20  # configs of a resolved tier: its quotas are multiples of 1/SLOTS
+PIXEL_ARCSEC = 0.262  # of the Legacy Surveys: where parents are made no image is at hand whose WCS would say
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,17 @@ class Selection:
     dec_max_deg: float = 32.0
     not_psf: bool = True
     exclude_maskbits: tuple[int, ...] = (1, 2, 3, 4, 10, 11)  # bits: BRIGHT, SATUR g/r/z, BAILOUT, MEDIUM
+
+
+@dataclass(frozen=True)
+class KnownLenses:
+    """How far parents keep from the lenses of the lists that the job is given; at 0 they don't."""
+
+    radius_arcsec: float = 10.0
+
+    def __post_init__(self):
+        if not 0.0 <= self.radius_arcsec <= 3600.0:
+            raise ValueError(f"radius_arcsec must be in [0, 3600], got {self.radius_arcsec}")
 
 
 @dataclass(frozen=True)
@@ -222,6 +234,8 @@ class Tier:
     split: Split
     grid: str
     sample: Sample
+    flags: tuple[Selection, ...] = ()  # named selections that parents are told by, beside the one that makes them parents
+    known_lenses: KnownLenses = field(default_factory=KnownLenses)
     draws: Draws = field(default_factory=Draws)
     controls: Controls = field(default_factory=Controls)
     stamp: Stamp = field(default_factory=Stamp)
@@ -238,10 +252,18 @@ class Tier:
             raise ValueError(f"grid: unknown grid {self.grid!r}; known: {', '.join(sorted(grids()))}, {RESOLVED}")
         if self.sample.configs_per_host > len(self.configs()):
             raise ValueError(f"sample.configs_per_host must be at most the grid's {len(self.configs())}")
+        selections = [self.selection.name, *(flag.name for flag in self.flags)]
+        if len(set(selections)) < len(selections):
+            raise ValueError(f"selection and flags must have different names, got {', '.join(selections)}")
 
     def configs(self) -> list[tuple[float, ...]]:
         """What tells one config from another: a grid's values, or the stratum of a slot."""
         return self.resolved.configs() if self.resolved else grids()[self.grid].configs()
+
+    @property
+    def guard_arcsec(self) -> float:
+        """From a host to the farthest corner of its stamp, whose centre is within a pixel of it."""
+        return 0.5 * 2**0.5 * (self.stamp.side_pix + 2) * PIXEL_ARCSEC
 
     @property
     def experiment_id(self) -> str:
@@ -250,7 +272,7 @@ class Tier:
 
 # The parts of a tier's config that each job's table depends on: a change of another part remakes nothing.
 PARTS = {
-    "parent": ("name", "selection", "split", "stamp"),
+    "parent": ("name", "selection", "flags", "known_lenses", "split", "stamp"),
     "manifest": ("name", "seed", "selection", "split", "grid", "sample", "draws", "controls", "stamp", "psf", "resolved"),
     "inject": ("name", "stamp", "psf", "noise"),
 }
@@ -258,11 +280,11 @@ PARTS = {
 
 def parts(values: dict, job: str) -> dict:
     """The parts of a tier's plain config that a job depends on; all of it for a job not listed."""
-    found = {k: values[k] for k in PARTS.get(job, values)}
+    found = {k: values[k] for k in PARTS.get(job, values) if k in values}  # an older record has fewer
     if job == "manifest":
         found["configs"] = config.plain(grids()[values["grid"]]) if values["grid"] != RESOLVED else None
         if values["grid"] != RESOLVED:
-            del found["psf"]
+            found.pop("psf", None)
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from astropy.wcs import WCS
 from scipy import ndimage
 from scipy.spatial import cKDTree
@@ -14,6 +15,7 @@ from scipy.spatial import cKDTree
 from lib.imaging import psf
 from lib.survey import geometry, masks, synthetic
 from lib.survey.synthetic import catalogue, exposures, files, optics, sky, tables
+from tests.conftest import shared
 
 PAIRS = Path(__file__).parents[3] / "shared/data/legacysurvey-bricks/dr9-south-patched-bricks.fits"
 BANDS = ("g", "r", "z")
@@ -100,8 +102,39 @@ def test_real_bricks_are_found_by_name_id_and_place(name, brickid, row, col, ra,
 @pytest.mark.skipif(not PAIRS.exists(), reason="the list of 1691 real bricks is not beside this checkout")
 def test_1691_real_pairs_of_id_and_name_agree():
     pairs = fits.getdata(PAIRS, 1)
-    names = [geometry.by_id(int(brickid)).name for brickid in pairs["BRICKID"]]
-    assert names == [name.strip() for name in pairs["BRICKNAME"]]
+    ids, names = pairs["BRICKID"].astype(int), [name.strip() for name in pairs["BRICKNAME"]]
+    assert len(ids) == 1691
+    assert geometry.names(ids).astype(str).tolist() == [geometry.by_id(i).name for i in ids.tolist()] == names
+    assert [geometry.by_name(name).brickid for name in names] == ids.tolist()
+    assert (geometry.brickids(*geometry.centres(ids)) == ids).all()
+
+
+@pytest.mark.parametrize(
+    "table, rows", [("phase2_regions_bricks.csv", 2499), ("phase3_target_bricks.csv", 6), ("primary_region_bricks_phase1p6.csv", 44)]
+)
+def test_the_centres_and_edges_of_real_bricks_agree(table, rows):
+    found = Table.read(shared("legacysurvey-bricks") / table, format="ascii.csv")
+    bricks = [geometry.by_name(name) for name in found["brickname"]]
+    assert len(bricks) == rows
+    ra, dec = geometry.centres([b.brickid for b in bricks])
+    assert np.abs(ra - found["ra"]).max() < 1e-9 and (dec == found["dec"]).all()
+    area = found["area_deg2"] if "area_deg2" in found.colnames else None
+    if area is not None:
+        assert [b.area_deg2 for b in bricks] == pytest.approx(list(area), rel=1e-6)
+    for edge in {"ra1", "ra2", "dec1", "dec2"} & set(found.colnames):
+        assert [getattr(b, edge) for b in bricks] == pytest.approx(list(found[edge]), abs=1e-9)
+
+
+def test_every_brick_of_the_sky_is_found_again_from_its_centre_and_by_its_name():
+    ids = np.arange(1, geometry.BRICKS + 1)
+    ra, dec = geometry.centres(ids)
+    assert (geometry.brickids(ra, dec) == ids).all()
+    names = geometry.names(ids)
+    assert len(set(names.tolist())) == geometry.BRICKS
+    for k in np.random.default_rng(8).integers(0, geometry.BRICKS, 300).tolist():
+        brick = geometry.by_id(k + 1)
+        assert (brick.ra, brick.dec, brick.name) == (ra[k], dec[k], names[k].decode())
+        assert geometry.by_name(brick.name).brickid == k + 1
 
 
 def test_the_sky_has_662174_bricks():
@@ -129,6 +162,7 @@ def test_every_place_is_inside_its_brick():
         (lambda: geometry.by_name("1501q022"), "1501q022"),
         (lambda: geometry.by_name("1502p022"), "1502p022"),
         (lambda: geometry.by_id(0), "got 0"),
+        (lambda: geometry.centres([5, 662175]), "got 662175"),
         (lambda: geometry.brick_at(10.0, 91.0), "91.0"),
         (lambda: masks.bad_bits("i"), "'i'"),
         (lambda: synthetic.SurveySpec(bricks=0), "got 0"),

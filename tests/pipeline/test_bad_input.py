@@ -458,7 +458,7 @@ def test_a_catalogue_of_which_no_galaxy_passes_says_where_they_were_lost(tmp_pat
     tiny.write_sweep(tmp_path / "sky" / "sweep-150p000-160p005.fits", columns)
     assert main(["parent", "--survey", str(tmp_path / "sky"), *flags]) == 3
     said = capsys.readouterr().err
-    assert "no galaxy passes the selection lrg" in said and '["nobs >= 1", 0]' in said
+    assert "no galaxy passes the selection lrg" in said and '["nobs >= 1", 5, 0]' in said
 
 
 # runs ----------------------------------------------------------------------------------------------------------------
@@ -558,7 +558,7 @@ def test_a_run_that_fails_leaves_neither_files_nor_lock_and_can_be_repeated(flag
 
     argv = ["parent", "--survey", str(tiny_survey), *flags]
     with monkeypatch.context() as patch:
-        patch.setattr("jobs.parent.parents", full)
+        patch.setattr("jobs.parent.galaxies", full)
         assert main(argv) == 3
     said = capsys.readouterr().err.splitlines()
     assert said[-1] == "parent: the disk is full: free some space and run the same command again"

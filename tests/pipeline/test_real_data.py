@@ -6,12 +6,16 @@ from collections import Counter
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 
 from lib import sampling, tiers
+from lib.errors import InputError
 from lib.injection import inject
 from lib.schemas import MANIFEST, PARENT
+from lib.survey import parents as galaxies
 from lib.survey import sweeps
 from tests import real
 from tests.conftest import shared
@@ -20,8 +24,7 @@ TIER = "tests/real.toml"
 
 
 def parents(survey, tier):
-    made = [sweeps.parent(path, tier.selection, tier.split, 12.0, {})[0] for path in sweeps.find(survey)]
-    return pa.concat_tables(made)
+    return pa.concat_tables(galaxies.of_catalogue(path, tier, {})[0] for path in sweeps.find(survey))
 
 
 @pytest.fixture(scope="module", params=["coadd", "map"])
@@ -163,42 +166,48 @@ def test_the_real_dr6_brick_without_r_gives_every_task_a_status(tmp_path):
     assert [t for t, i in zip(told, inside, strict=True) if i] == [True] * inside.sum()
 
 
-# Counted by hand, with the cuts of the debug tier, from the files opened in a table viewer: rows, not PSF, 17 < r < 21.
-SWEEPS = {"sweep-310m005-320p000.fits": (6, 2, 2), "sweep-320m005-330p000.fits": (6, 5, 3), "tractor-3301m002.fits": (6, 5, 2),
-          "tractor-3301m007.fits": (6, 4, 1), "tractor-1054p567.fits": (1, 1, 1)}  # fmt: skip
+# Counted by hand, with the cuts of the debug tier, from the files opened in a table viewer: rows, those in another
+# brick's area (two tractor files have no BRICK_PRIMARY), then of the rest PSF, then not 17 < r < 21.
+SWEEPS = {"sweep-310m005-320p000.fits": (6, 0, 4, 0), "sweep-320m005-330p000.fits": (6, 0, 1, 2), "tractor-3301m002.fits": (6, 4, 1, 0),
+          "tractor-3301m007.fits": (6, 3, 2, 1), "tractor-1054p567.fits": (1, 0, 0, 0)}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SWEEPS)
 def test_real_sweeps_of_dr8_and_dr9_count_as_by_hand(name):
-    tier = tiers.load("debug")
-    table, counts = sweeps.parent(str(shared("legacysurvey-sweeps") / name), tier.selection, tier.split, 12.0, {})
-    assert (counts["rows"], counts["type is not PSF"], counts["17 < r < 21"]) == SWEEPS[name]
-    assert table.num_rows == list(counts.values())[-1] == (0 if name == "tractor-1054p567.fits" else SWEEPS[name][2])  # dec 56.7
+    table, lost = galaxies.of_catalogue(str(shared("legacysurvey-sweeps") / name), tiers.load("debug"), {})
+    assert (lost["rows"], lost["in its brick's unique area"], lost["type is not PSF"], lost["17 < r < 21"]) == SWEEPS[name]
+    assert not any(n for reason, n in lost.items() if reason.startswith("dirty: "))
+    north = name == "tractor-1054p567.fits"  # dec 56.7
+    assert lost["dec < 32"] == north
+    assert table.num_rows == SWEEPS[name][0] - sum(SWEEPS[name][1:]) - north
     assert table.schema.equals(PARENT)
 
 
 def test_depth_of_a_real_row_is_a_magnitude_and_extinction_brightens():
-    tier = tiers.load("debug")
-    table, _ = sweeps.parent(str(shared("legacysurvey-sweeps") / "sweep-310m005-320p000.fits"), tier.selection, tier.split, 12.0, {})
+    table, _ = galaxies.of_catalogue(str(shared("legacysurvey-sweeps") / "sweep-310m005-320p000.fits"), tiers.load("debug"), {})
     row = table.to_pylist()[0]
     assert row["psfdepth_r_mag"] == pytest.approx(22.5 - 2.5 * np.log10(5 / np.sqrt(553.2518)), abs=1e-4)
     assert row["mag_r_observed"] - row["mag_r"] == pytest.approx(2.165 * row["ebv_mag"], rel=0.01)
     assert row["psfsize_r_arcsec"] is None  # DR8 has no such column
 
 
-def test_a_real_parent_catalogue_goes_through_with_its_dirty_rows_counted(tmp_path):
+def test_a_real_parent_catalogue_goes_through_with_its_dirty_rows_counted():
     """1509 rows, 61 without positive g flux, 183 stars; the columns it lacks are named, and the cuts on them are not applied."""
-    path = str(shared("lrg-parents") / "phase3_lrg_parent_catalog.parquet")
-    tier = tiers.load("debug")
-    with pytest.raises(Exception, match="columns missing: BRICKID, EBV, FRACMASKED_G"):
-        sweeps.parent(path, tier.selection, tier.split, 12.0, {})
-    table, counts = sweeps.parent(path, tier.selection, tier.split, 12.0, {}, allow_columns_missing=True)
-    assert counts["rows"] == 1509
-    assert counts["on the sky, positive flux in g, r, z"] == 1509 - 61
-    assert 1509 - 61 - 183 <= counts["type is not PSF"] <= 1509 - 183
-    assert any("not applied: no NOBS_G" in name for name in counts)
+    path, tier = str(shared("lrg-parents") / "phase3_lrg_parent_catalog.parquet"), tiers.load("debug")
+    with pytest.raises(InputError, match="columns missing: BRICKID, EBV, FRACMASKED_G"):
+        galaxies.of_catalogue(path, tier, {})
+    table, lost = galaxies.of_catalogue(path, tier, {}, allow_columns_missing=True)
+    raw = pq.read_table(path).to_pydict()
+    faint, star = np.array(raw["FLUX_G"]) <= 0, np.array(raw["TYPE"]) == "PSF"
+    assert lost["rows"] == 1509
+    assert lost["dirty: FLUX <= 0 in g, r or z"] == faint.sum() == 61
+    assert lost["type is not PSF"] == (star & ~faint).sum() > 150
+    assert any("not applied: no NOBS_G" in name for name in lost)
     assert table.num_rows > 100
     assert table["nobs_r"].null_count == table.num_rows
+    south = table.filter(pc.less(table["dec_deg"], -86.0))
+    assert south.num_rows > 10 and set(south["brickname"].to_pylist()) == {"1597m870"}  # down to dec -87.1
+    assert set(table["brickname"].to_pylist()) <= set(raw["BRICKNAME"])
 
 
 def test_real_brick_tables_agree_with_the_geometry():
