@@ -205,6 +205,7 @@ class Tier:
 PARTS = {
     "parent": ("name", "selection", "split", "stamp"),
     "manifest": ("name", "seed", "selection", "split", "grid", "sample", "draws", "controls", "stamp"),
+    "cache": ("name", "stamp", "psf"),
     "inject": ("name", "stamp", "psf", "noise"),
 }
 
