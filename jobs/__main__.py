@@ -1,4 +1,4 @@
-"""``python -m jobs NAME ...``: run one job.  Exit codes: 0 done, 1 too many tasks failed, 2 wrong usage or config, 3 input or output at fault."""
+"""``python -m jobs NAME ...``: run one job.  Exit codes: 0 done, 1 too many tasks or files failed, 2 wrong usage or config, 3 input or output at fault."""
 
 import importlib
 import sys
@@ -10,6 +10,7 @@ JOBS = {
     "survey": "simulate the embedded survey: bricks, catalogues",
     "parent": "catalogues -> table of candidate hosts",
     "manifest": "parent -> one row for every stamp to make",
+    "cache": "copy the bricks a manifest needs from another survey root",
     "inject": "manifest + bricks -> stamps and metrics",
 }
 

@@ -40,7 +40,7 @@ class OutputError(ArcmillError):
 
 
 class TooManyFailed(ArcmillError):
-    """The tables are written, but more tasks failed than the tier accepts."""
+    """The tables are written, but more tasks or files failed than is accepted."""
 
     exit_code = 1
 

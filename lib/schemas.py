@@ -151,6 +151,19 @@ METRICS = pa.schema([
     column("pixel_scale_arcsec", f, "local pixel scale of the WCS", "arcsec", nullable=True, low=0.01, high=10),
 ])  # fmt: skip
 
+CACHE = pa.schema([
+    column("brickname", s, "brick that the file belongs to"),
+    column("file", s, "path under the survey root; *.sha256sum where the folder has no list of checksums"),
+    column("needed", t, "stamps of the brick cannot be made without it"),
+    column("status", s, "copied; present: whole already; absent: the source has it not; missing: so, and needed; failed: not to be had"),
+    column("bytes", n, "size of the copy", "byte", nullable=True, low=0),
+    column("sha256", s, "of the copy", nullable=True),
+    column("check", s, "what the copy agrees with: sha256 (the survey's), datasum (the file's), fits (it decodes), list", nullable=True),
+    column("attempts", i, "how often it was asked for; 0 if it was there", low=0),
+    column("seconds", d, "time it took, with the pauses", "s", low=0),
+    column("error", s, "what went wrong last, if anything, even if a later attempt went well", nullable=True),
+])  # fmt: skip
+
 VALIDATION = pa.schema([
     column("gate", s, "name of the check"),
     column("table", s, "table it reads"),
@@ -191,6 +204,6 @@ DISTINCT = frozenset((
 
 TABLES = {
     "parent": PARENT, "manifest": MANIFEST, "stamps": STAMPS, "metrics": METRICS,
-    "validation": VALIDATION, "runs": RUNS,
+    "cache": CACHE, "validation": VALIDATION, "runs": RUNS,
 }  # fmt: skip
 del s, f, d, i, n, y, t

@@ -60,6 +60,32 @@ def write_json(path: Path, value) -> None:
     os.replace(part, path)
 
 
+@contextmanager
+def held(path: Path, what: str):
+    """Hold a folder, by the lock file ``path`` in it, for one writer; a second one is refused, and told who is first.
+
+    The lock is the kernel's (flock): it ends with the process that holds it, however that dies.
+    """
+    try:
+        lock = open(path, "a+")  # noqa: SIM115 (held for the length of the run)
+    except OSError as error:
+        raise OutputError(f"cannot write to {path.parent}: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            first = lock.read().strip() or "another process"
+            raise OutputError(f"{path.parent} is being written by {first}; lock: {path}") from None
+        lock.seek(0)
+        lock.truncate()
+        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "what": what}, lock)
+        lock.flush()
+        yield
+        lock.seek(0)
+        lock.truncate()
+
+
 @dataclass(frozen=True)
 class Dataset:
     """The tables of one tier of one data set."""
@@ -116,28 +142,6 @@ class Dataset:
             os.rename(folder, gone)
             shutil.rmtree(gone)
 
-    @contextmanager
     def writer(self, what: str):
-        """Hold the tier for one writer; a second one is refused, and told who is first.
-
-        The lock is the kernel's (flock): it ends with the process that holds it, however that dies.
-        """
-        path = self.folder / f"_writer-{self.tier}.json"
-        try:
-            lock = open(path, "a+")  # noqa: SIM115 (held for the length of the run)
-        except OSError as error:
-            raise OutputError(f"cannot write to {self.folder}: {error.strerror}") from error
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                lock.seek(0)
-                first = lock.read().strip() or "another process"
-                raise OutputError(f"{self.folder} is being written by {first}; lock: {path}") from None
-            lock.seek(0)
-            lock.truncate()
-            json.dump({"pid": os.getpid(), "host": socket.gethostname(), "what": what}, lock)
-            lock.flush()
-            yield
-            lock.seek(0)
-            lock.truncate()
+        """Hold the tier for one writer."""
+        return held(self.folder / f"_writer-{self.tier}.json", what)

@@ -10,11 +10,24 @@ from astropy.io import fits
 from lib.errors import RowError
 from lib.survey import wcs
 
+PSF_KINDS = {"coadd": "copsf", "map": "psfsize"}  # the coadds behind a tier's sources of the PSF; its others are columns
+
 
 def path(survey: Path, brickname: str, kind: str, band: str = "") -> Path:
     """Where a coadd lies: ``coadd/{AAA}/{brick}/legacysurvey-{brick}-{kind}[-{band}].fits.fz``."""
     name = f"legacysurvey-{brickname}-{kind}{'-' + band if band else ''}.fits.fz"
     return survey / "coadd" / brickname[:3] / brickname / name
+
+
+def wanted(bands, psf_sources) -> list[tuple[str, str, bool]]:
+    """(kind, band, needed) of the coadds that a brick's stamps are made from: without a needed one they cannot be made.
+
+    >>> wanted("r", ("map", "brick"))
+    [('image', 'r', True), ('invvar', 'r', True), ('psfsize', 'r', False), ('maskbits', '', False)]
+    """
+    kinds = {"image": True, "invvar": True}
+    kinds |= {kind: len(psf_sources) == 1 for source, kind in PSF_KINDS.items() if source in psf_sources}
+    return [(kind, band, needed) for kind, needed in kinds.items() for band in bands] + [("maskbits", "", False)]
 
 
 @dataclass
