@@ -288,14 +288,15 @@ def _measure(cut: Cut, arc, lensed) -> dict:
     place = (task["src_x_arcsec"], task["src_y_arcsec"])
     source = (task["src_n"], task["src_reff_arcsec"], sie.axis_ratio(task["src_e"]), task["src_phi_rad"])
     snr = photometry.signal_to_noise(arc[r], np.where(bad[r], 0.0, invvar[r]))
-    total = stamp_flux[r]
+    total, mu, width = stamp_flux[r], lensed[r] / fluxes[r], out["psf_fwhm_used_r_arcsec"]
     return out | {
-        "magnification": lensed[r] / fluxes[r],
+        "magnification": mu,
         "magnification_expected": float(magnification.of_source(*lens, *place, *source)[0]),
         "n_images": int(magnification.images(*lens, *place)[0]),
         "stamp_flux_fraction": total / lensed[r],
         "arc_snr": snr[0], "arc_snr_total": snr[1], "arc_snr_peak": snr[2],
-        "theta_e_over_psf": task["theta_e_arcsec"] / out["psf_fwhm_used_r_arcsec"],
+        "theta_e_over_psf": task["theta_e_arcsec"] / width,
+        "detectable": photometry.detectable(task["theta_e_arcsec"], task["src_reff_arcsec"], width, mu, snr[0]),
         "arc_bad_pixel_frac": float(arc[r][bad[r]].sum()) / total,
         "core_flux_fraction": photometry.core_fraction(arc[r], cut.x, cut.y),
     }  # fmt: skip

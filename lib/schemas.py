@@ -144,6 +144,7 @@ METRICS = pa.schema([
     column("arc_snr_total", f, "sum s / sqrt(sum var) over the pixels with 95 % of the arc's flux, r", nullable=True),
     column("arc_snr_peak", f, "max(s sqrt(invvar)), r", nullable=True, low=0),
     column("theta_e_over_psf", f, "Einstein radius over the FWHM in r; resolved above 1", nullable=True, low=0),
+    column("detectable", t, "theta_e^2 > r_eff^2 + (FWHM/2)^2, magnification r_eff > FWHM, magnification >= 3, arc_snr >= 20; r", nullable=True),
     column("bad_pixel_frac", f, "share of the stamp's pixels bad in any band", nullable=True, low=0, high=1),
     column("arc_bad_pixel_frac", f, "share of the arc's light on bad pixels", nullable=True, low=-0.01, high=1.01),
     column("wise_brightmask_frac", f, "share of the stamp under the WISE bright-star masks; null without maskbits", nullable=True, low=0, high=1),

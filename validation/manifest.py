@@ -1,11 +1,14 @@
 """Gates on the manifest: what a network will be taught."""
 
+import json
+
 import numpy as np
 from pyspark.sql import functions as F
 from scipy.spatial import cKDTree
 
-from lib import sampling, spark, tiers
+from lib import runs, sampling, spark, tiers
 from lib.schemas import SPLITS
+from lib.survey import lenses
 from validation import balance
 from validation.result import Data, gate, judged, not_applicable
 
@@ -164,17 +167,25 @@ def distance(data: Data, facts) -> object:
             at = int(np.argmin(chord))
             if (arcsec := np.degrees(2.0 * np.arcsin(chord[at] / 2.0)) * 3600.0) < nearest:
                 nearest, where = arcsec, tuple(int(galaxies["galaxy_id"][int(j)].as_py()) for j in (mine[at], others[other[at]]))
+    if not galaxies.num_rows:
+        return judged(False, "there are no galaxies")
     if np.isinf(nearest):
         return not_applicable("only one split has galaxies", n=galaxies.num_rows)
     return judged(nearest >= limit, f"the nearest two are galaxies {where[0]} and {where[1]}",
                   measured=nearest, threshold=limit, n=galaxies.num_rows, examples=where if nearest < limit else ())  # fmt: skip
 
 
+def _unpaired(tier: tiers.Tier) -> bool:
+    return tier.controls.fraction > 0 and tier.controls.paired < 1
+
+
 @gate("unpaired_match", "manifest", "unpaired controls are like their lenses: matched on the first rung, with equal means", at_least=True)
 def matched(data: Data, facts) -> object:
     found = balance.classes(data.frame("manifest"))
+    if not _unpaired(data.tier):
+        return not_applicable(f"tier {data.tier.name} asks for no unpaired controls")
     if not (n := found.controls.num_rows):
-        return not_applicable("there are no unpaired controls")
+        return judged(False, "there are no unpaired controls")
     share, off = found.first_rung_share, balance.differences(found, data.tier.controls.tolerance)
     worst, limits = max(off, key=lambda v: off[v]), data.tier.gates
     if data.tier.gates.small_tier and 2.0 * (2.0 / n) ** 0.5 > limits.match_difference_max:
@@ -189,8 +200,10 @@ def matched(data: Data, facts) -> object:
 @gate("metadata_auc", "manifest", "a classifier that sees no pixels cannot tell lenses from unpaired controls", unit="AUC")
 def metadata(data: Data, facts) -> object:
     found = balance.classes(data.frame("manifest"))
+    if not _unpaired(data.tier):
+        return not_applicable(f"tier {data.tier.name} asks for no unpaired controls")
     if not (n := min(found.controls.num_rows, balance.SAMPLE)):
-        return not_applicable("there are no unpaired controls")
+        return judged(False, "there are no unpaired controls")
     limit, error = data.tier.gates.metadata_auc_max, (1.0 / (6.0 * n)) ** 0.5
     if data.tier.gates.small_tier and 2.0 * error > limit - 0.5:
         return not_applicable(f"{n} unpaired controls give the AUC to {error:.3f} only", n=n)
@@ -225,4 +238,18 @@ def hosts(data: Data, facts) -> object:
     return judged(not broken, message, measured=sum(broken.values()), threshold=0, n=facts["n"])
 
 
-GATES = (counts, unique, splits, fractions, distance, controls, matched, metadata, hosts, grid)
+@gate("known_lenses", "manifest", "no host is near a known lens", unit="hosts")
+def known(data: Data, facts) -> object:
+    made = next(r for r in reversed(runs.records(data.dataset)) if r["command"] == "parent")
+    lists, radius = json.loads(made["inputs"]).get("known lenses", []), data.tier.known_lenses.radius_arcsec
+    if not lists:
+        return not_applicable("the parents were made without a list of known lenses")
+    ra, dec, _ = lenses.read(lists)
+    hosts = data.frame("manifest").groupBy("galaxy_id").agg(F.first("ra_deg").alias("ra"), F.first("dec_deg").alias("dec")).toArrow()
+    near = lenses.near(hosts["ra"].to_numpy(), hosts["dec"].to_numpy(), (ra, dec), radius)
+    examples = tuple(hosts["galaxy_id"].to_numpy()[near][:5].tolist())
+    return judged(not near.any(), f'{near.sum()} hosts are within {radius:g}" of one of {len(ra)} known lenses',
+                  measured=near.sum(), threshold=0, n=hosts.num_rows, examples=examples)  # fmt: skip
+
+
+GATES = (counts, unique, splits, fractions, distance, controls, matched, metadata, hosts, known, grid)

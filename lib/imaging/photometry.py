@@ -55,3 +55,13 @@ def core_fraction(arc, x_pix, y_pix, radius_pix=5.0):
         return np.nan
     y, x = np.ogrid[: arc.shape[0], : arc.shape[1]]
     return float(arc[np.hypot(x - x_pix, y - y_pix) < radius_pix].sum()) / total
+
+
+def detectable(theta_e_arcsec, r_eff_arcsec, fwhm_arcsec, magnification, snr) -> bool:
+    """Whether a finder could see the lens (Collett 2015, ApJ 811, 20, section 2.5): images resolved, arcs resolved, magnified, bright.
+
+    >>> detectable(1.5, 0.2, 1.2, 8.0, 40.0), detectable(0.5, 0.2, 1.2, 8.0, 40.0)
+    (True, False)
+    """
+    resolved = theta_e_arcsec**2 > r_eff_arcsec**2 + (fwhm_arcsec / 2.0) ** 2 and magnification * r_eff_arcsec > fwhm_arcsec
+    return bool(resolved and magnification >= 3.0 and snr >= 20.0)
