@@ -1,13 +1,9 @@
 """PARENT -> MANIFEST, one row for every stamp to make: hosts, injections, controls, every random number."""
 
-from dataclasses import replace
-
 from jobs import cli
 from lib import config, runs, sampling, spark, store, tiers
 from lib.errors import InputError
 from lib.sampling import tasks
-
-CONTROLS = ("paired", "unpaired", "both")
 
 
 def rows(batches, plan, tier: tiers.Tier, dataset: str):
@@ -20,14 +16,14 @@ def rows(batches, plan, tier: tiers.Tier, dataset: str):
 
 def main(argv: list[str]) -> None:
     parser = cli.parser("manifest", __doc__)
-    parser.add_argument("--controls", choices=CONTROLS, help="which controls, whatever the tier says of their shares")
+    parser.add_argument("--controls", choices=tiers.CONTROLS, help="which controls, whatever the tier says of their shares")
     args = parser.parse_args(argv)
     tier = tiers.load(args.tier)
-    if args.controls in ("paired", "unpaired"):
-        tier = replace(tier, controls=replace(tier.controls, paired=float(args.controls == "paired")))
+    if args.controls:
+        tier = tiers.with_controls(tier, args.controls)
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
     settings = config.plain(tier)
-    inputs = {"parent": runs.committed(dataset, "parent")}
+    inputs = {"parent": runs.committed(dataset, "parent")} | ({"controls": args.controls} if args.controls else {})
     with runs.start(dataset, "manifest", ["manifest"], settings, inputs, fresh=args.fresh, replace=args.replace) as run:
         if run.reused:
             cli.report(run.reused)

@@ -43,6 +43,7 @@ def main(argv: list[str]) -> int:
 def judge(args) -> tuple[str, dict]:
     tier = tiers.load(args.tier)
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
+    tier = as_made(tier, dataset)
     folder = store.local(args.report) if args.report else dataset.folder / "report" / tier.name
     settings = config.plain(tier)
     inputs: dict = {table: runs.committed(dataset, table) for table in ("parent", "manifest", "stamps", "metrics")}
@@ -77,6 +78,12 @@ def judge(args) -> tuple[str, dict]:
         for t in ("parent", "manifest", "stamps", "metrics", "validation")
     }
     return verdict, {"verdict": verdict, "rows": counted, "report": str(folder / "report.html")}
+
+
+def as_made(tier: tiers.Tier, dataset: store.Dataset) -> tiers.Tier:
+    """The tier with the kinds of controls that its manifest was asked for (``--controls``)."""
+    asked = [json.loads(r["inputs"]).get("controls") for r in runs.records(dataset) if r["command"] == "manifest"]
+    return tiers.with_controls(tier, asked[-1]) if asked and asked[-1] else tier
 
 
 def _from_row(row: dict) -> Result:

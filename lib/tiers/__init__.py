@@ -5,7 +5,7 @@ What the data are is said here; how much iron makes them is in ``infra``, where 
 
 import itertools
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -14,6 +14,7 @@ from lib import config
 from lib.errors import ConfigError
 from lib.schemas import BANDS, SPLITS
 
+CONTROLS = ("paired", "unpaired", "both")
 RESOLVED = "resolved"  # the grid that is none
 SLOTS = 20  # configs of a resolved tier: its quotas are multiples of 1/SLOTS
 PIXEL_ARCSEC = 0.262  # of the Legacy Surveys: where parents are made no image is at hand whose WCS would say
@@ -268,6 +269,11 @@ class Tier:
     @property
     def experiment_id(self) -> str:
         return f"{self.name}_stamp{self.stamp.side_pix}_bands{''.join(self.stamp.bands)}_grid{self.grid}"
+
+
+def with_controls(tier: Tier, kinds: str) -> Tier:
+    """The tier with one kind of controls only, or as it is for both."""
+    return tier if kinds == "both" else replace(tier, controls=replace(tier.controls, paired=float(kinds == "paired")))
 
 
 # The parts of a tier's config that each job's table depends on: a change of another part remakes nothing.

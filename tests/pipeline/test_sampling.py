@@ -18,12 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra import package, submit_main
+from jobs import __main__ as jobs
 from jobs import manifest as manifest_job
 from lib import draws, runs, sampling, tiers
 from lib import spark as spark_tables
 from lib.errors import ConfigError
 from lib.sampling import choose, match, tasks
 from tests import simulated
+from validation import __main__ as validation
+from validation.result import Data
 
 
 @pytest.fixture(scope="module")
@@ -274,3 +277,17 @@ def test_a_host_of_unknown_psf_gets_no_resolved_injection():
         parents = parents.set_column(parents.schema.names.index(name), parents.schema.field(name), known)
     rows = made(sampling.InMemory([parents]), tier)
     assert rows.num_rows and rows["psfsize_r_arcsec"].null_count == 0
+
+
+@pytest.mark.parametrize("kinds, roles", [("paired", {"injected", "paired_control"}), ("unpaired", {"injected", "unpaired_control"})])
+def test_one_kind_of_controls_can_be_asked_for_and_validation_judges_by_it(kinds, roles, spark, tiny_dataset, tiny_tier, tmp_path):
+    shutil.copytree(tiny_dataset.folder, tmp_path / "set")
+    flags = ["--tier", str(tiny_tier), "--root", str(tmp_path), "--dataset", "set"]
+    assert jobs.main(["manifest", *flags, "--controls", kinds]) == 2  # other settings, the key named, nothing lost
+    assert jobs.main(["manifest", *flags, "--controls", kinds, "--replace"]) == 0
+    here = type(tiny_dataset).at(str(tmp_path), "set", "tiny")
+    assert set(runs.read(here, "manifest")["role"].to_pylist()) == roles
+    tier = validation.as_made(tiers.load(str(tiny_tier)), here)
+    by_name = {g.name: g for g in validation.GATES}
+    assert [by_name[n].run(Data(spark, here, tier)).outcome for n in ("manifest_counts", "control_fraction")] == ["pass", "pass"]
+    assert by_name["manifest_counts"].run(Data(spark, here, tiers.load(str(tiny_tier)))).outcome == "fail"
