@@ -279,15 +279,19 @@ def test_a_host_of_unknown_psf_gets_no_resolved_injection():
     assert rows.num_rows and rows["psfsize_r_arcsec"].null_count == 0
 
 
-@pytest.mark.parametrize("kinds, roles", [("paired", {"injected", "paired_control"}), ("unpaired", {"injected", "unpaired_control"})])
-def test_one_kind_of_controls_can_be_asked_for_and_validation_judges_by_it(kinds, roles, spark, tiny_dataset, tiny_tier, tmp_path):
+def test_one_kind_of_controls_can_be_asked_for_and_validation_judges_by_it(spark, tiny_dataset, tiny_tier, tmp_path):
     shutil.copytree(tiny_dataset.folder, tmp_path / "set")
     flags = ["--tier", str(tiny_tier), "--root", str(tmp_path), "--dataset", "set"]
-    assert jobs.main(["manifest", *flags, "--controls", kinds]) == 2  # other settings, the key named, nothing lost
-    assert jobs.main(["manifest", *flags, "--controls", kinds, "--replace"]) == 0
+    assert jobs.main(["manifest", *flags, "--controls", "paired"]) == 2  # other settings, the key named, nothing lost
+    assert jobs.main(["manifest", *flags, "--controls", "paired", "--replace"]) == 0
     here = type(tiny_dataset).at(str(tmp_path), "set", "tiny")
-    assert set(runs.read(here, "manifest")["role"].to_pylist()) == roles
+    assert set(runs.read(here, "manifest")["role"].to_pylist()) == {"injected", "paired_control"}
     tier = validation.as_made(tiers.load(str(tiny_tier)), here)
     by_name = {g.name: g for g in validation.GATES}
     assert [by_name[n].run(Data(spark, here, tier)).outcome for n in ("manifest_counts", "control_fraction")] == ["pass", "pass"]
     assert by_name["manifest_counts"].run(Data(spark, here, tiers.load(str(tiny_tier)))).outcome == "fail"
+
+
+@pytest.mark.parametrize("kinds, paired", [("paired", 1.0), ("unpaired", 0.0), ("both", 0.5)])
+def test_the_kinds_of_controls(kinds, paired, tier):
+    assert tiers.with_controls(tier, kinds).controls.paired == paired
