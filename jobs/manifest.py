@@ -1,10 +1,11 @@
 """PARENT -> MANIFEST, one row for every stamp to make: hosts, injections, controls, every random number."""
 
+import json
 from dataclasses import replace
 
 from jobs import cli
-from lib import config, runs, sampling, spark, store, tiers
-from lib.errors import InputError
+from lib import config, costs, runs, sampling, spark, store, tiers
+from lib.errors import ConfigError, InputError
 from lib.sampling import tasks
 
 CONTROLS = ("paired", "unpaired", "both")
@@ -18,14 +19,57 @@ def rows(batches, plan, tier: tiers.Tier, dataset: str):
                 yield {"manifest": made}, {}
 
 
+def estimate(dataset: store.Dataset, tier: tiers.Tier) -> costs.Estimate:
+    """What the manifest will be: of the parents, if there are any, else of the config alone."""
+    if not runs.committed(dataset, "parent"):
+        rows = sampling.most_counts(tier)
+        hosts = {split: sampling.lens_hosts(tier, split, sampling.ANY) for split in rows}
+        return costs.Estimate(
+            tier.name, rows, hosts, costs.most_bricks(rows, hosts), costs.MOST if tier.sample.at_most else costs.EXACT, costs.MOST
+        )
+    session = spark.session("arcmill plan")
+    with spark.progress(session, "plan"):
+        pieces = spark.Pieces(session, dataset, "parent")
+        plan = sampling.plan(pieces, tier)
+        bricks = sampling.bricks(pieces, plan, tier)
+    rows = sampling.expected_counts(tier, plan.eligible)
+    return costs.Estimate(tier.name, rows, {s: sampling.lens_hosts(tier, s, plan.eligible.get(s, 0)) for s in rows}, bricks)
+
+
+def tell(found: costs.Estimate, tier: tiers.Tier) -> None:
+    """A table for people on stderr, a line of JSON on stdout."""
+    figures = costs.load()
+    told = found.told(figures) | {"rows_max": tier.rows_max}
+    for line in costs.lines(told, figures):
+        cli.log.info("%s", line)
+    if found.total > tier.rows_max:
+        cli.log.info("  more rows than tier %s allows, %d: the job wants --allow-rows %d", tier.name, tier.rows_max, found.total)
+    print(json.dumps(told), flush=True)
+
+
+def require_few(rows: int, tier: tiers.Tier, allowed: int) -> None:
+    """Refuse more rows than the tier's soft limit, unless so many are allowed."""
+    if rows > max(tier.rows_max, allowed):
+        raise ConfigError(
+            f"{rows} rows are more than tier {tier.name} allows (rows_max = {tier.rows_max}): --allow-rows {rows} makes them all the same"
+        )
+
+
 def main(argv: list[str]) -> None:
     parser = cli.parser("manifest", __doc__)
     parser.add_argument("--controls", choices=CONTROLS, help="which controls, whatever the tier says of their shares")
+    parser.add_argument(
+        "--plan", action="store_true", help="print rows, bricks, bytes, core-hours and dollars, and stop: nothing is written"
+    )
+    parser.add_argument("--allow-rows", type=cli.positive, default=0, metavar="N", help="make up to N rows, whatever the tier's rows_max")
     args = parser.parse_args(argv)
     tier = tiers.load(args.tier)
     if args.controls in ("paired", "unpaired"):
         tier = replace(tier, controls=replace(tier.controls, paired=float(args.controls == "paired")))
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
+    if args.plan:
+        tell(estimate(dataset, tier), tier)
+        return
     settings = config.plain(tier)
     inputs = {"parent": runs.committed(dataset, "parent")}
     with runs.start(dataset, "manifest", ["manifest"], settings, inputs, fresh=args.fresh, replace=args.replace) as run:
@@ -35,12 +79,14 @@ def main(argv: list[str]) -> None:
         session = spark.session("arcmill manifest")
         with spark.progress(session, "manifest"):
             pieces = spark.Pieces(session, dataset, "parent")
-            plan = sampling.plan(pieces, tier)
+            eligible = sampling.count_eligible(pieces, tier)
+            wanted = sampling.total(sampling.expected_counts(tier, eligible))
+            require_few(wanted, tier, args.allow_rows)
+            plan = sampling.plan(pieces, tier, eligible)
             sent = session.sparkContext.broadcast(plan)
             made, _, seconds = spark.produce(
                 pieces.frame, lambda batches: rows(batches, sent, tier, args.dataset), run.staging, run.tables, run.footer
             )
-        wanted = sum(sum(roles.values()) for roles in sampling.expected_counts(tier, plan.eligible).values())
         if made["manifest"] != wanted or not wanted:
             raise InputError(f"{made['manifest']} rows, tier {tier.name} asks for {wanted}; eligible hosts: {plan.eligible}")
         cuts = sorted((f"eligible hosts {split}", n) for split, n in plan.eligible.items())

@@ -4,6 +4,7 @@ from lib.schemas import ROLES, SPLITS
 from lib.tiers import Tier
 
 INJECTED, PAIRED, UNPAIRED = ROLES[:3]
+ANY = 1 << 62  # more galaxies than any tier asks for
 
 
 def configs_per_host(tier: Tier) -> int:
@@ -28,3 +29,12 @@ def expected_counts(tier: Tier, eligible: dict[str, int]) -> dict[str, dict[str,
         paired = round(controls * tier.controls.paired)
         found[split] = {INJECTED: injected, PAIRED: paired, UNPAIRED: controls - paired}
     return found
+
+
+def most_counts(tier: Tier) -> dict[str, dict[str, int]]:
+    """The same before there are parents: exact without ``at_most``, else the most there can be."""
+    return expected_counts(tier, dict.fromkeys(SPLITS, ANY))
+
+
+def total(counts: dict[str, dict[str, int]]) -> int:
+    return sum(sum(roles.values()) for roles in counts.values())

@@ -73,9 +73,9 @@ class Plan:
     distance: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
 
 
-def plan(over: Over, tier: Tier) -> Plan:
-    """Decide everything that needs more than one galaxy to be looked at."""
-    eligible = count_eligible(over, tier)
+def plan(over: Over, tier: Tier, eligible: dict[str, int] | None = None) -> Plan:
+    """Decide everything that needs more than one galaxy to be looked at; ``eligible`` are their counts, if they have been counted."""
+    eligible = count_eligible(over, tier) if eligible is None else eligible
     wanted = expected_counts(tier, eligible)
     for split in SPLITS:
         _enough(split, eligible.get(split, 0), wanted[split], tier)
@@ -110,6 +110,17 @@ def count_eligible(over: Over, tier: Tier) -> dict[str, int]:
     if doubled := sum(d for _, d in counted):
         raise InputError(f"{doubled} galaxies are in the parent table more than once")
     return dict(sum((c for c, _ in counted), Counter()))
+
+
+def bricks(over: Over, chosen: Plan, tier: Tier) -> int:
+    """How many bricks a plan's galaxies lie in."""
+    return len(set().union(*over.map(partial(_bricks, chosen=chosen, tier=tier), [*KEYED, "brickname"])))
+
+
+def _bricks(piece: pa.Table, chosen: Plan, tier: Tier) -> set[str]:
+    piece = tasks.usable(piece, tier)
+    mine = tasks.hosts(piece, chosen, tier) | np.isin(piece["galaxy_id"].to_numpy(), chosen.partner)
+    return set(pc.unique(piece["brickname"].filter(pa.array(mine))).to_pylist())
 
 
 def _enough(split: str, eligible: int, wanted: dict[str, int], tier: Tier) -> None:

@@ -31,6 +31,15 @@ def host_keys(galaxy, tier: Tier) -> np.ndarray:
     return draws.hash64("host order", tier.seed, galaxy)
 
 
+def hosts(piece: pa.Table, plan: "Plan", tier: Tier) -> np.ndarray:
+    """Which of a piece's usable galaxies are hosts."""
+    split, keys = piece["split"].to_numpy(zero_copy_only=False), host_keys(piece["galaxy_id"].to_numpy(), tier)
+    found = np.zeros(piece.num_rows, bool)
+    for name in SPLITS:
+        found |= (split == name) & choose.chosen(keys, plan.hosts.get(name))
+    return found
+
+
 def injections(galaxy, at, tier: Tier) -> tuple[np.ndarray, np.ndarray]:
     """(config, replicate) of a galaxy's ``at``-th injection; its configs follow each other in a shuffled order, from a place of its own."""
     total = len(tier.configs())
@@ -63,10 +72,7 @@ def made(piece: pa.Table, plan: "Plan", tier: Tier, dataset: str):
     galaxy, split = piece["galaxy_id"].to_numpy(), piece["split"].to_numpy(zero_copy_only=False)
     north = wcs.north_angle(*(piece[c].to_numpy() for c in ("ra_deg", "dec_deg", "brick_ra_deg", "brick_dec_deg")))
     write = partial(_tasks, piece=piece, north=north, tier=tier, dataset=dataset)
-    host = np.zeros(len(galaxy), bool)
-    for name in SPLITS:
-        host |= (split == name) & choose.chosen(host_keys(galaxy, tier), plan.hosts.get(name))
-    host = np.flatnonzero(host)
+    host = np.flatnonzero(hosts(piece, plan, tier))
     step = max(1, ROWS // (2 * configs_per_host(tier) * tier.sample.replicates))
     for start in range(0, len(host), step):
         some = host[start : start + step]
