@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from jobs import cli
+from jobs import cli, negatives
 from lib import config, costs, runs, sampling, spark, store, tiers
 from lib.errors import ConfigError, InputError
 from lib.sampling import tasks
@@ -19,20 +19,24 @@ def rows(batches, plan, tier: tiers.Tier, dataset: str):
                 yield {"manifest": made}, {}
 
 
-def estimate(dataset: store.Dataset, tier: tiers.Tier) -> costs.Estimate:
+def counts(expected: dict, hard: sampling.Negatives | None) -> dict[str, dict[str, int]]:
+    """Rows by split and role, hard negatives on top of what the config asks for."""
+    return {s: roles | ({sampling.HARD: len(hard[s])} if hard else {}) for s, roles in expected.items()}
+
+
+def estimate(dataset: store.Dataset, tier: tiers.Tier, hard: sampling.Negatives | None) -> costs.Estimate:
     """What the manifest will be: of the parents, if there are any, else of the config alone."""
     if not runs.committed(dataset, "parent"):
-        rows = sampling.most_counts(tier)
+        rows = counts(sampling.most_counts(tier), hard)
         hosts = {split: sampling.lens_hosts(tier, split, sampling.ANY) for split in rows}
-        return costs.Estimate(
-            tier.name, rows, hosts, costs.most_bricks(rows, hosts), costs.MOST if tier.sample.at_most else costs.EXACT, costs.MOST
-        )
+        known = costs.MOST if tier.sample.at_most else costs.EXACT
+        return costs.Estimate(tier.name, rows, hosts, costs.most_bricks(rows, hosts), known, costs.MOST)
     session = spark.session("arcmill plan")
     with spark.progress(session, "plan"):
         pieces = spark.Pieces(session, dataset, "parent")
-        plan = sampling.plan(pieces, tier)
+        plan = sampling.plan(pieces, tier, negatives=hard)
         bricks = sampling.bricks(pieces, plan, tier)
-    rows = sampling.expected_counts(tier, plan.eligible)
+    rows = counts(sampling.expected_counts(tier, plan.eligible), hard)
     return costs.Estimate(tier.name, rows, {s: sampling.lens_hosts(tier, s, plan.eligible.get(s, 0)) for s in rows}, bricks)
 
 
@@ -59,6 +63,9 @@ def main(argv: list[str]) -> None:
     parser = cli.parser("manifest", __doc__)
     parser.add_argument("--controls", choices=CONTROLS, help="which controls, whatever the tier says of their shares")
     parser.add_argument(
+        "--negatives", metavar="FOLDER", help="add these galaxies without an arc as hard negatives: a data set with the table, or its files"
+    )
+    parser.add_argument(
         "--plan", action="store_true", help="print rows, bricks, bytes, core-hours and dollars, and stop: nothing is written"
     )
     parser.add_argument("--allow-rows", type=cli.positive, default=0, metavar="N", help="make up to N rows, whatever the tier's rows_max")
@@ -67,11 +74,12 @@ def main(argv: list[str]) -> None:
     if args.controls in ("paired", "unpaired"):
         tier = replace(tier, controls=replace(tier.controls, paired=float(args.controls == "paired")))
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
+    paths, hard = negatives.galaxies(args.negatives, tier) if args.negatives else ([], None)
     if args.plan:
-        tell(estimate(dataset, tier), tier)
+        tell(estimate(dataset, tier, hard), tier)
         return
     settings = config.plain(tier)
-    inputs = {"parent": runs.committed(dataset, "parent")}
+    inputs = {"parent": runs.committed(dataset, "parent")} | ({"negatives": store.fingerprint(paths)} if paths else {})
     with runs.start(dataset, "manifest", ["manifest"], settings, inputs, fresh=args.fresh, replace=args.replace) as run:
         if run.reused:
             cli.report(run.reused)
@@ -80,9 +88,9 @@ def main(argv: list[str]) -> None:
         with spark.progress(session, "manifest"):
             pieces = spark.Pieces(session, dataset, "parent")
             eligible = sampling.count_eligible(pieces, tier)
-            wanted = sampling.total(sampling.expected_counts(tier, eligible))
+            wanted = sampling.total(counts(sampling.expected_counts(tier, eligible), hard))
             require_few(wanted, tier, args.allow_rows)
-            plan = sampling.plan(pieces, tier, eligible)
+            plan = sampling.plan(pieces, tier, eligible, hard)
             sent = session.sparkContext.broadcast(plan)
             made, _, seconds = spark.produce(
                 pieces.frame, lambda batches: rows(batches, sent, tier, args.dataset), run.staging, run.tables, run.footer
@@ -90,4 +98,5 @@ def main(argv: list[str]) -> None:
         if made["manifest"] != wanted or not wanted:
             raise InputError(f"{made['manifest']} rows, tier {tier.name} asks for {wanted}; eligible hosts: {plan.eligible}")
         cuts = sorted((f"eligible hosts {split}", n) for split, n in plan.eligible.items())
-        cli.report(run.commit({"rows": made, "cuts": cuts}, seconds + pieces.core_seconds))
+        told = {"rows": made, "cuts": cuts, "hard negatives": {split: len(galaxy) for split, galaxy in (hard or {}).items()}}
+        cli.report(run.commit(told, seconds + pieces.core_seconds))

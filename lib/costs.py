@@ -10,10 +10,10 @@ from functools import cache
 from importlib import resources
 
 from lib import config
-from lib.sampling.counts import UNPAIRED
+from lib.sampling.counts import HARD, UNPAIRED
 from lib.survey import geometry
 
-EXACT, MOST = "exact", "at most"
+EXACT, ESTIMATED, MOST = "exact", "estimated", "at most"
 HOUR, GB = 3600.0, 1e9
 
 
@@ -70,20 +70,21 @@ class Estimate:
         an_hour = costs.core_hour.value + costs.memory_per_core.value * costs.memory_hour.value
         return {
             "tier": self.tier, "rows": self.rows, "total_rows": self.total, "rows_are": self.rows_are, "hosts": self.hosts,
-            "bricks": self.bricks, "bricks_are": self.bricks_are, "bytes": size, "core_hours": round(core_hours, 4),
+            "bricks": self.bricks, "bricks_are": self.bricks_are, "bytes": size,
+            "costs_are": MOST if MOST in (self.rows_are, self.bricks_are) else ESTIMATED, "core_hours": round(core_hours, 4),
             "dollars": round(core_hours * an_hour, 4), "storage_dollars_a_month": round(sum(size.values()) / GB * costs.storage_month.value, 4),
         }  # fmt: skip
 
 
 def most_bricks(rows: dict[str, dict[str, int]], hosts: dict[str, int]) -> int:
     """No more bricks than galaxies, and than there are in the sky."""
-    return min(geometry.BRICKS, sum(hosts.values()) + sum(roles[UNPAIRED] for roles in rows.values()))
+    return min(geometry.BRICKS, sum(hosts.values()) + sum(roles[UNPAIRED] + roles.get(HARD, 0) for roles in rows.values()))
 
 
 def lines(told: dict, costs: Costs) -> list[str]:
     """An estimate as a table for people."""
     roles = list(next(iter(told["rows"].values())))
-    out = [f"plan of tier {told['tier']}: rows are {told['rows_are']}, bricks {told['bricks_are']}"]
+    out = [f"plan of tier {told['tier']}: rows are {told['rows_are']}, bricks {told['bricks_are']}, costs {told['costs_are']}"]
     out.append(f"  {'':8}{'hosts':>12}" + "".join(f"{role:>18}" for role in roles) + f"{'rows':>14}")
     for split, of in told["rows"].items():
         out.append(f"  {split:8}{told['hosts'][split]:>12,}" + "".join(f"{of[role]:>18,}" for role in roles) + f"{sum(of.values()):>14,}")

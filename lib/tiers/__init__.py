@@ -274,6 +274,7 @@ class Tier:
 PARTS = {
     "parent": ("name", "selection", "flags", "known_lenses", "split", "stamp"),
     "manifest": ("name", "seed", "selection", "split", "grid", "sample", "draws", "controls", "stamp", "psf", "resolved"),
+    "negatives": ("name",),
     "cache": ("name", "stamp", "psf"),
     "inject": ("name", "stamp", "psf", "noise"),
 }

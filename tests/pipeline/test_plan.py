@@ -81,12 +81,13 @@ def test_a_plan_writes_nothing_and_the_table_is_on_stderr(parents_only, tiny_tie
     caplog.set_level("INFO")
     planned(flags(tiny_tier, parents_only.root), capsys)
     assert files(parents_only.root) == before
-    assert "plan of tier tiny: rows are exact, bricks exact" in caplog.text
+    assert "plan of tier tiny: rows are exact, bricks exact, costs estimated" in caplog.text
 
 
 def test_a_plan_without_parents_is_of_the_config_alone(tiny_tier, tmp_path, capsys):
     told = planned(flags(tiny_tier, tmp_path / "none"), capsys)
     assert (told["total_rows"], told["rows_are"], told["bricks_are"]) == (120, "exact", "at most")
+    assert told["costs_are"] == "at most"
     assert told["bricks"] == 12 + 24  # as many as hosts and unpaired controls
     assert not (tmp_path / "none").exists()
 
