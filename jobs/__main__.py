@@ -10,6 +10,7 @@ JOBS = {
     "survey": "simulate the embedded survey: bricks, catalogues",
     "parent": "catalogues -> table of candidate hosts",
     "manifest": "parent -> one row for every stamp to make",
+    "negatives": "scores of controls -> galaxies that look like lenses",
     "cache": "copy the bricks a manifest needs from another survey root",
     "inject": "manifest + bricks -> stamps and metrics",
 }

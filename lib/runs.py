@@ -19,7 +19,7 @@ from lib.errors import ConfigError, InputError
 from lib.store import Dataset
 
 log = logging.getLogger(__name__)
-NOT_DATA = ("picture.py",)  # sources that no table depends on; a tier's values are in the config
+NOT_DATA = ("picture.py", "costs.py")  # sources that no table depends on; a tier's values are in the config
 
 
 def now() -> str:

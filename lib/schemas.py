@@ -72,7 +72,7 @@ PARENT = pa.schema([
 
 TASK = [
     column("task_id", s, "hash of (galaxy, config, replicate, role) and of the tier's seed"),
-    column("pair_id", s, "task of the injection that a control belongs to; its own for an injection"),
+    column("pair_id", s, "task of the injection that a control belongs to; its own for an injection and for a hard negative"),
     column("role", s, "one of " + ", ".join(ROLES)),
     column("tier", s, "recipe the row was made by"),
     column("dataset", s, "name of the data set"),
@@ -165,6 +165,18 @@ CACHE = pa.schema([
     column("error", s, "what went wrong last, if anything, even if a later attempt went well", nullable=True),
 ])  # fmt: skip
 
+NEGATIVES = pa.schema([
+    column("rank", i, "1 is the highest score; of equal scores the smaller galaxy_id comes first", low=1),
+    column("galaxy_id", n, "galaxy that looks like a lens to the network; each is there once"),
+    column("split", s, "the galaxy's own"),
+    column("task_id", s, "its control with the highest score"),
+    column("role", s, "of that control: paired_control or unpaired_control"),
+    column("score", d, "of that control, as it was given"),
+    column("threshold", d, "lowest score that is taken"),
+    column("false_positive_rate", d, "share of the scored controls (rows, not galaxies) at or above the threshold", low=0, high=1),
+    column("n_controls", n, "scored controls: what the rate is a share of", low=1),
+])  # fmt: skip
+
 VALIDATION = pa.schema([
     column("gate", s, "name of the check"),
     column("table", s, "table it reads"),
@@ -205,6 +217,6 @@ DISTINCT = frozenset((
 
 TABLES = {
     "parent": PARENT, "manifest": MANIFEST, "stamps": STAMPS, "metrics": METRICS,
-    "cache": CACHE, "validation": VALIDATION, "runs": RUNS,
+    "negatives": NEGATIVES, "cache": CACHE, "validation": VALIDATION, "runs": RUNS,
 }  # fmt: skip
 del s, f, d, i, n, y, t

@@ -21,11 +21,18 @@ def counts(data: Data, facts) -> object:
     found = {(r["split"], r["role"]): r["n"] for r in _by_split_and_role(data)}
     eligible = sampling.count_eligible(spark.Pieces(data.session, data.dataset, "parent"), data.tier)
     wanted = {(s, r): n for s, roles in sampling.expected_counts(data.tier, eligible).items() for r, n in roles.items() if n}
+    wanted |= {(s, sampling.HARD): n for s, n in _hard_negatives(data).items() if n}
     wrong = [f"{s}/{r}: {found.get((s, r), 0)} rows, config asks for {wanted.get((s, r), 0)}"
              for s, r in sorted(found.keys() | wanted.keys()) if found.get((s, r), 0) != wanted.get((s, r), 0)]  # fmt: skip
     total, target = sum(found.values()), sum(wanted.values())
     message = "every split and role has the rows its config asks for" if not wrong else "; ".join(wrong)
     return judged(not wrong, message, measured=total, threshold=target, n=total, examples=tuple(wrong[:5]))
+
+
+def _hard_negatives(data: Data) -> dict[str, int]:
+    """Galaxies by split in the table of hard negatives that the manifest was made with; they come on top of the config."""
+    made = [r for r in runs.records(data.dataset) if r["command"] == "manifest"]
+    return json.loads(made[-1]["counts"]).get("hard negatives", {}) if made else {}
 
 
 def _by_split_and_role(data: Data):
@@ -60,7 +67,7 @@ def splits(data: Data, facts) -> object:
                   measured=found, threshold=0, n=n, examples=tuple(examples))  # fmt: skip
 
 
-@gate("control_fraction", "manifest", "controls as a fraction of the rows, in each split")
+@gate("control_fraction", "manifest", "controls as a fraction of the rows without hard negatives, in each split")
 def controls(data: Data, facts) -> object:
     target, limit = data.tier.controls.fraction, data.tier.gates.control_fraction_tolerance
     if target == 0:
@@ -68,16 +75,17 @@ def controls(data: Data, facts) -> object:
     rows = _by_split_and_role(data)
     worst, where, n, passed = 0.0, "", 0, True
     for split in SPLITS:
-        here = {r["role"]: r["n"] for r in rows if r["split"] == split}
+        here = {r["role"]: r["n"] for r in rows if r["split"] == split and r["role"] != sampling.HARD}
         total = sum(here.values())
         n += total
         if total and (off := abs(1 - here.get("injected", 0) / total - target)) >= worst:
             worst, where = off, split
         passed &= not total or off <= limit + 0.5 / total  # a whole number of controls can be half a row off
-    lost = data.frame("manifest").filter("role != 'injected'").join(
+    lost = data.frame("manifest").filter(f"role NOT IN ('injected', '{sampling.HARD}')").join(
         data.frame("manifest").filter("role = 'injected'").select(F.col("task_id").alias("pair_id")), "pair_id", how="left_anti"
     ).count()  # fmt: skip
-    message = f"fraction off by {worst:.4f} at most (in {where}); {lost} controls have no injection as partner"
+    lost += data.frame("manifest").filter((F.col("role") == sampling.HARD) & (F.col("pair_id") != F.col("task_id"))).count()
+    message = f"fraction off by {worst:.4f} at most (in {where}); {lost} controls have no injection as partner, or, as hard negatives, one that is not their own"
     return judged(passed and lost == 0, message, measured=worst, threshold=limit, n=n)
 
 

@@ -170,10 +170,11 @@ def galleries(data: Data) -> list[tuple[str, list[dict]]]:
             "unpaired_control",
             "Unpaired controls: the injection, and its match (magnitude of the match; rung of the tolerance ladder, 1 is the closest)",
         ),
+        ("hard_negative", "Hard negatives: galaxies without an arc that a network took for lenses"),
     ):
         rows = metrics.filter(F.col("role") == role).orderBy("task_id").limit(GALLERY // 2).collect()
         cubes = _cubes(data, [i for r in rows for i in (r["task_id"], r["pair_id"])])
-        cards = [_card([cubes[r["pair_id"]]["stamp"], cubes[r["task_id"]]["stamp"]], f"r {r['mag_r_observed']:.1f}" + (f", rung {r['match_rung']}" if r["match_rung"] else ""))
+        cards = [_card([cubes[i]["stamp"] for i in dict.fromkeys((r["pair_id"], r["task_id"]))], f"r {r['mag_r_observed']:.1f}" + (f", rung {r['match_rung']}" if r["match_rung"] else ""))
                  for r in rows if r["pair_id"] in cubes]  # fmt: skip
         out.append((title, cards))
     return [(title, cards) for title, cards in out if cards]

@@ -5,8 +5,11 @@ them; ``match`` finds every unpaired control its galaxy; ``tasks`` writes the ro
 table that may lie anywhere: in memory here, on the workers of a cluster in ``lib.spark``.
 """
 
-from lib.sampling.counts import expected_counts, lens_hosts
-from lib.sampling.plan import InMemory, Plan, count_eligible, manifest, plan
+from lib.sampling.counts import ANY, HARD, PAIRED, UNPAIRED, expected_counts, lens_hosts, most_counts, total
+from lib.sampling.plan import InMemory, Negatives, Plan, bricks, count_eligible, manifest, plan
 from lib.sampling.sources import SIZES, unit_fwhm
 
-__all__ = ["SIZES", "InMemory", "Plan", "count_eligible", "expected_counts", "lens_hosts", "manifest", "plan", "unit_fwhm"]
+__all__ = [
+    "ANY", "HARD", "PAIRED", "SIZES", "UNPAIRED", "InMemory", "Negatives", "Plan", "bricks", "count_eligible", "expected_counts", "lens_hosts", "manifest", "most_counts", "plan", "total",
+    "unit_fwhm",
+]  # fmt: skip

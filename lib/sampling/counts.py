@@ -3,7 +3,8 @@
 from lib.schemas import ROLES, SPLITS
 from lib.tiers import Tier
 
-INJECTED, PAIRED, UNPAIRED = ROLES[:3]
+INJECTED, PAIRED, UNPAIRED, HARD = ROLES
+ANY = 1 << 62  # more galaxies than any tier asks for
 
 
 def configs_per_host(tier: Tier) -> int:
@@ -20,7 +21,7 @@ def lens_hosts(tier: Tier, split: str, eligible: int) -> int:
 
 
 def expected_counts(tier: Tier, eligible: dict[str, int]) -> dict[str, dict[str, int]]:
-    """Rows by split and role, from the config and the number of eligible hosts of each split."""
+    """Rows by split and role, from the config and the number of eligible hosts of each split; hard negatives come on top."""
     found = {}
     for split in SPLITS:
         injected = lens_hosts(tier, split, eligible.get(split, 0)) * configs_per_host(tier) * tier.sample.replicates
@@ -28,3 +29,12 @@ def expected_counts(tier: Tier, eligible: dict[str, int]) -> dict[str, dict[str,
         paired = round(controls * tier.controls.paired)
         found[split] = {INJECTED: injected, PAIRED: paired, UNPAIRED: controls - paired}
     return found
+
+
+def most_counts(tier: Tier) -> dict[str, dict[str, int]]:
+    """The same before there are parents: exact without ``at_most``, else the most there can be."""
+    return expected_counts(tier, dict.fromkeys(SPLITS, ANY))
+
+
+def total(counts: dict[str, dict[str, int]]) -> int:
+    return sum(sum(roles.values()) for roles in counts.values())

@@ -22,6 +22,8 @@ from lib.tiers import Tier
 
 BLOCK = 50_000  # unpaired controls that are matched together at first
 KEYED = ["galaxy_id", "split", "split_guard", "mag_r_observed", *sources.SIZES]
+Negatives = dict[str, np.ndarray]  # galaxies by split
+TOLD = 5  # galaxies that a message names
 BUCKETS = 16  # galaxies are looked through for doubles in as many parts
 
 
@@ -60,11 +62,12 @@ class InMemory:
 
 @dataclass(frozen=True)
 class Plan:
-    """The last keys of what is chosen, by split, and the unpaired controls, sorted by the galaxy that each is of."""
+    """The last keys of what is chosen, by split, the hard negatives, and the unpaired controls, sorted by the galaxy that each is of."""
 
     eligible: dict[str, int]
     hosts: dict[str, int] = field(default_factory=dict)
     paired: dict[str, int] = field(default_factory=dict)
+    negatives: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     partner: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     lens: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     config: np.ndarray = field(default_factory=lambda: np.empty(0, np.int32))
@@ -73,9 +76,10 @@ class Plan:
     distance: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
 
 
-def plan(over: Over, tier: Tier) -> Plan:
-    """Decide everything that needs more than one galaxy to be looked at."""
-    eligible = count_eligible(over, tier)
+def plan(over: Over, tier: Tier, eligible: dict[str, int] | None = None, negatives: Negatives | None = None) -> Plan:
+    """Decide everything that needs more than one galaxy to be looked at; ``eligible`` are their counts, if they have been counted."""
+    eligible = count_eligible(over, tier) if eligible is None else eligible
+    hard = require_there(over, negatives, tier) if negatives else np.empty(0, np.int64)
     wanted = expected_counts(tier, eligible)
     for split in SPLITS:
         _enough(split, eligible.get(split, 0), wanted[split], tier)
@@ -88,7 +92,7 @@ def plan(over: Over, tier: Tier) -> Plan:
         last = choose.last_keys(partial(over.map, columns=KEYED), partial(_control_keys, hosts=hosts, tier=tier), numbers)
     paired, unpaired = ({s: last[f"{role} {s}"] for s in SPLITS if f"{role} {s}" in last} for role in (PAIRED, UNPAIRED))
     if not unpaired:
-        return Plan(eligible, hosts, paired)
+        return Plan(eligible, hosts, paired, hard)
     check(tier.controls.tolerance)
     blocks = {s: max(1, round(wanted[s][UNPAIRED] / BLOCK)) for s in unpaired}
     found = over.by_key(
@@ -100,8 +104,8 @@ def plan(over: Over, tier: Tier) -> Plan:
     distance = np.concatenate([m.distance for m in matches])
     order = np.argsort(partner)
     columns = (partner, lens.galaxy, lens.config, lens.replicate, rungs(distance, tier.controls.ladder).astype(np.int32), distance)
-    names = [f.name for f in fields(Plan)][3:]
-    return Plan(eligible, hosts, paired, **{name: c[order] for name, c in zip(names, columns, strict=True)})
+    names = [f.name for f in fields(Plan)][4:]
+    return Plan(eligible, hosts, paired, hard, **{name: c[order] for name, c in zip(names, columns, strict=True)})
 
 
 def count_eligible(over: Over, tier: Tier) -> dict[str, int]:
@@ -110,6 +114,32 @@ def count_eligible(over: Over, tier: Tier) -> dict[str, int]:
     if doubled := sum(d for _, d in counted):
         raise InputError(f"{doubled} galaxies are in the parent table more than once")
     return dict(sum((c for c, _ in counted), Counter()))
+
+
+def bricks(over: Over, chosen: Plan, tier: Tier) -> int:
+    """How many bricks a plan's galaxies lie in."""
+    return len(set().union(*over.map(partial(_bricks, chosen=chosen, tier=tier), [*KEYED, "brickname"])))
+
+
+def _bricks(piece: pa.Table, chosen: Plan, tier: Tier) -> set[str]:
+    piece = tasks.usable(piece, tier)
+    mine = tasks.hosts(piece, chosen, tier) | np.isin(piece["galaxy_id"].to_numpy(), np.r_[chosen.partner, chosen.negatives])
+    return set(pc.unique(piece["brickname"].filter(pa.array(mine))).to_pylist())
+
+
+def require_there(over: Over, negatives: Negatives, tier: Tier) -> np.ndarray:
+    """The hard negatives' galaxies; one that is no eligible galaxy of its split any more is an error."""
+    found = over.map(partial(_there, negatives=negatives, tier=tier), KEYED)
+    lost = {s: np.setdiff1d(wanted, np.concatenate([f[s] for f in found])) for s, wanted in negatives.items()}
+    if number := sum(map(len, lost.values())):
+        some = [f"{galaxy} ({split})" for split, of in lost.items() for galaxy in of.tolist()][:TOLD]
+        raise InputError(f"{number} hard negatives are not among the parents of their split: galaxies {', '.join(some)}")
+    return np.sort(np.concatenate(list(negatives.values())))
+
+
+def _there(piece: pa.Table, negatives: Negatives, tier: Tier) -> Negatives:
+    mine = {split: galaxies["galaxy_id"].to_numpy() for split, galaxies in _by_split(piece, tier)}
+    return {s: np.intersect1d(mine.get(s, np.empty(0, np.int64)), wanted) for s, wanted in negatives.items()}
 
 
 def _enough(split: str, eligible: int, wanted: dict[str, int], tier: Tier) -> None:

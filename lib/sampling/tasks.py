@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from lib import draws, rows
 from lib.sampling import choose, sources
-from lib.sampling.counts import INJECTED, PAIRED, UNPAIRED, configs_per_host
+from lib.sampling.counts import HARD, INJECTED, PAIRED, UNPAIRED, configs_per_host
 from lib.schemas import MANIFEST, PARENT, SPLITS
 from lib.survey import wcs
 from lib.tiers import Tier
@@ -29,6 +29,15 @@ def usable(piece: pa.Table, tier: Tier) -> pa.Table:
 def host_keys(galaxy, tier: Tier) -> np.ndarray:
     """Galaxies in the order of these are a split's hosts, as many as there are to be."""
     return draws.hash64("host order", tier.seed, galaxy)
+
+
+def hosts(piece: pa.Table, plan: "Plan", tier: Tier) -> np.ndarray:
+    """Which of a piece's usable galaxies are hosts."""
+    split, keys = piece["split"].to_numpy(zero_copy_only=False), host_keys(piece["galaxy_id"].to_numpy(), tier)
+    found = np.zeros(piece.num_rows, bool)
+    for name in SPLITS:
+        found |= (split == name) & choose.chosen(keys, plan.hosts.get(name))
+    return found
 
 
 def injections(galaxy, at, tier: Tier) -> tuple[np.ndarray, np.ndarray]:
@@ -58,15 +67,12 @@ def control_keys(galaxy, role: str, tier: Tier) -> np.ndarray:
 
 
 def made(piece: pa.Table, plan: "Plan", tier: Tier, dataset: str):
-    """MANIFEST rows of the galaxies in a piece of the parent table, a table at a time: as hosts, and as unpaired controls of others."""
+    """MANIFEST rows of the galaxies in a piece of the parent table, a table at a time: as hosts, as unpaired controls of others, as hard negatives."""
     piece = usable(piece, tier)
     galaxy, split = piece["galaxy_id"].to_numpy(), piece["split"].to_numpy(zero_copy_only=False)
     north = wcs.north_angle(*(piece[c].to_numpy() for c in ("ra_deg", "dec_deg", "brick_ra_deg", "brick_dec_deg")))
     write = partial(_tasks, piece=piece, north=north, tier=tier, dataset=dataset)
-    host = np.zeros(len(galaxy), bool)
-    for name in SPLITS:
-        host |= (split == name) & choose.chosen(host_keys(galaxy, tier), plan.hosts.get(name))
-    host = np.flatnonzero(host)
+    host = np.flatnonzero(hosts(piece, plan, tier))
     step = max(1, ROWS // (2 * configs_per_host(tier) * tier.sample.replicates))
     for start in range(0, len(host), step):
         some = host[start : start + step]
@@ -84,6 +90,10 @@ def made(piece: pa.Table, plan: "Plan", tier: Tier, dataset: str):
         some = mine[start : start + ROWS]
         row = order[np.searchsorted(galaxy, plan.partner[some], sorter=order)]
         yield write(row, plan.lens[some], plan.config[some], plan.replicate[some], UNPAIRED, plan.rung[some], plan.distance[some])
+    hard = np.flatnonzero(np.isin(galaxy, plan.negatives))
+    for start in range(0, len(hard), ROWS):
+        row = hard[start : start + ROWS]
+        yield write(row, galaxy[row], *injections(galaxy[row], 0, tier), HARD)  # named after the first injection that the galaxy could have
 
 
 def _tasks(
@@ -91,7 +101,8 @@ def _tasks(
 ) -> pa.Table:
     """Rows of one role: of the piece's galaxies in ``row``, for injections into the galaxies ``lens``; a control keeps their draws, without light."""
     key, count = _keys(lens, config, replicate, tier), len(row)
-    own, pair = (piece["galaxy_id"].to_numpy()[row], role), (lens, INJECTED)
+    own = (piece["galaxy_id"].to_numpy()[row], role)
+    pair = own if role == HARD else (lens, INJECTED)
     theta_e, dmag, r_eff, src_e, shear = sources.values(piece, row, config, key, tier)
     light = role == INJECTED
 

@@ -280,6 +280,7 @@ def with_controls(tier: Tier, kinds: str) -> Tier:
 PARTS = {
     "parent": ("name", "selection", "flags", "known_lenses", "split", "stamp"),
     "manifest": ("name", "seed", "selection", "split", "grid", "sample", "draws", "controls", "stamp", "psf", "resolved"),
+    "negatives": ("name",),
     "cache": ("name", "stamp", "psf"),
     "inject": ("name", "stamp", "psf", "noise"),
 }
