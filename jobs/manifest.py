@@ -58,7 +58,7 @@ def require_few(rows: int, tier: tiers.Tier, allowed: int) -> None:
 
 def main(argv: list[str]) -> None:
     parser = cli.parser("manifest", __doc__)
-    parser.add_argument("--controls", choices=tiers.CONTROLS, help="which controls, whatever the tier says of their shares")
+    parser.add_argument("--controls", choices=tiers.CONTROLS, help="one kind of controls only, or both as the tier says")
     parser.add_argument(
         "--negatives", metavar="FOLDER", help="add these galaxies without an arc as hard negatives: a data set with the table, or its files"
     )
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> None:
         return
     settings = config.plain(tier)
     inputs: dict = {"parent": runs.committed(dataset, "parent")}
-    inputs |= {"controls": args.controls} if args.controls else {}
+    inputs |= {"controls": args.controls} if args.controls in ("paired", "unpaired") else {}
     inputs |= {"negatives": store.fingerprint(paths)} if paths else {}
     with runs.start(dataset, "manifest", ["manifest"], settings, inputs, fresh=args.fresh, replace=args.replace) as run:
         if run.reused:

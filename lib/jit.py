@@ -49,7 +49,7 @@ class Locator:
         return cls(function) if ours else None
 
     def ensure_cache_path(self) -> None:
-        Path(self.get_cache_path()).mkdir(exist_ok=True)
+        Path(self.get_cache_path()).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def get_cache_path(self) -> str:
         return FOLDER

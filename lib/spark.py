@@ -28,6 +28,7 @@ from lib.store import Dataset
 
 log = logging.getLogger(__name__)
 PIECE = 65_536  # rows of a table that a worker reads at once
+TOLD = "what a piece cost, and its error"  # a key beside those of by_key
 MADE = pa.schema([
     pa.field("table", pa.string()), pa.field("path", pa.string()), pa.field("rows", pa.int64()),
     pa.field("counts", pa.string()), pa.field("core_seconds", pa.float64()), pa.field("error", pa.string()),
@@ -76,7 +77,10 @@ def _checked(dataset: Dataset, table: str) -> list[str]:
     paths = files(dataset, table)
     schema = schemas.TABLES[table]
     for path in paths:
-        found = pq.read_schema(path)
+        try:
+            found = pq.read_schema(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise InputError(f"{path}: {error}") from error
         if found.remove_metadata() != schema.remove_metadata():
             wrong = sorted(set(found.names) ^ set(schema.names)) or "types"
             raise InputError(f"{path} is not a {table} file of schema version {schemas.VERSION}: {wrong}")
@@ -89,7 +93,7 @@ def read(spark: SparkSession, dataset: Dataset, table: str) -> DataFrame:
 
 
 class Pieces:
-    """A committed table in pieces of about ``PIECE`` rows, which the workers read themselves, with pyarrow: ``lib.sampling.plan.Over``.
+    """A committed table in pieces of about ``PIECE`` rows, which the workers read themselves, with pyarrow: ``lib.sampling.decisions.Over``.
 
     ``core_seconds`` adds up what the workers have spent.
     """
@@ -97,7 +101,8 @@ class Pieces:
     def __init__(self, spark: SparkSession, dataset: Dataset, table: str):
         self.context, self.core_seconds = spark.sparkContext, 0.0
         self.pieces = list(_pieces(_checked(dataset, table)))
-        self.parts = min(len(self.pieces), 4 * self.context.defaultParallelism)
+        grows = self.context.getConf().get("spark.dynamicAllocation.enabled", "false") == "true"  # its cores are not known yet
+        self.parts = len(self.pieces) if grows else min(len(self.pieces), 4 * self.context.defaultParallelism)
         self.frame = spark.createDataFrame(pa.Table.from_pylist([{"path": p, "groups": g} for p, g in self.pieces])).repartition(self.parts)
 
     def map(self, function, columns=None) -> list:
@@ -106,20 +111,40 @@ class Pieces:
         )
 
     def by_key(self, pairs, reduce, columns=None) -> list:
-        cut = self.context.parallelize(self.pieces, self.parts).flatMap(lambda piece: pairs(read_piece(piece[0], piece[1], columns)))
-        return self._collect(cut.groupByKey(2 * self.context.defaultParallelism), lambda found: reduce(found[0], list(found[1])))
+        def cut(piece):
+            made, spent, error = _attempt(lambda: list(pairs(read_piece(piece[0], piece[1], columns))))
+            return [*(made or ()), (TOLD, (spent, error))]
+
+        def joined(found):
+            key, values = found[0], list(found[1])
+            return (key, values) if key == TOLD else (key, reduce(key, values))
+
+        grouped = self.context.parallelize(self.pieces, self.parts).flatMap(cut).groupByKey(2 * self.context.defaultParallelism)
+        found = self._collect(grouped, joined)
+        self._tell(next((values for key, values in found if key == TOLD), []))
+        return [made for key, made in found if key != TOLD]
 
     def each(self, function, items: list) -> list:
         return self._collect(self.context.parallelize(items, max(1, len(items))), function)
 
     def _collect(self, rdd, function) -> list:
-        def timed(item):
-            began = time.process_time()
-            return function(item), time.process_time() - began
+        told = rdd.map(lambda item: _attempt(lambda: function(item))).collect()
+        self._tell([(spent, error) for _, spent, error in told])
+        return [made for made, _, _ in told]
 
-        told = rdd.map(timed).collect()
-        self.core_seconds += sum(spent for _, spent in told)
-        return [made for made, _ in told]
+    def _tell(self, told) -> None:
+        self.core_seconds += sum(spent for spent, _ in told)
+        if errors := sorted({error for _, error in told if error}):
+            raise InputError("; ".join(errors))
+
+
+def _attempt(call):
+    """(what a call makes, CPU seconds, None), or the error for people as a value: Spark would wrap it in its own traceback."""
+    began = time.process_time()
+    try:
+        return call(), time.process_time() - began, None
+    except ArcmillError as error:
+        return None, time.process_time() - began, str(error)
 
 
 def _pieces(paths: list[str]):
@@ -135,7 +160,10 @@ def _pieces(paths: list[str]):
 
 def read_piece(path: str, groups: list[int], columns: list[str] | None = None) -> pa.Table:
     """Row groups of a Parquet file."""
-    return pq.ParquetFile(path).read_row_groups(groups, columns=columns, use_threads=False)
+    try:
+        return pq.ParquetFile(path).read_row_groups(groups, columns=columns, use_threads=False)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def produce(frame: DataFrame, make, staging: str, tables: tuple[str, ...], footer: dict, reads: str = "", rows_per_group: int = 16_384):

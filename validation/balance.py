@@ -55,7 +55,7 @@ def differences(found: Classes, tolerance: dict[str, float]) -> dict[str, float]
     a, b = (np.where(v > match.UNKNOWN / 2, np.nan, v) for v in sides)
     spread = np.sqrt(0.5 * (np.nanvar(a, axis=0) + np.nanvar(b, axis=0)))
     off = np.abs(np.nanmean(a, axis=0) - np.nanmean(b, axis=0)) / np.maximum(spread, 1e-12)
-    return dict(zip(tolerance, off.tolist(), strict=True))
+    return dict(zip(tolerance, np.nan_to_num(off, nan=np.inf).tolist(), strict=True))  # known of one class only: as different as can be
 
 
 def metadata(table: pa.Table) -> np.ndarray:

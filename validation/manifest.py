@@ -6,13 +6,15 @@ import numpy as np
 from pyspark.sql import functions as F
 from scipy.spatial import cKDTree
 
-from lib import runs, sampling, spark, tiers
+from lib import runs, sampling, spark, store, tiers
+from lib.errors import InputError
 from lib.schemas import SPLITS
 from lib.survey import lenses
 from validation import balance
 from validation.result import Data, gate, judged, not_applicable
 
 ROUNDING = 1e-5  # of a ratio of two float32
+MARGIN = 1e-5  # mag: cuts were made before the table rounded to float32
 KEY = ("galaxy_id", "config_id", "replicate", "role", "pair_id")
 
 
@@ -102,7 +104,7 @@ def grid(data: Data, facts) -> object:
         wanted = getattr(expected, name)
         found = {round(r[0], 6): r[1] for r in frame.groupBy(name).count().collect()}
         fair = n / len(wanted)
-        spread = max((fair * (1 - 1 / len(wanted))) ** 0.5, 1e-9)
+        spread = max((fair * (1 - 1 / len(wanted)) * data.tier.sample.replicates) ** 0.5, 1e-9)  # a config's replicates come together
         for value in wanted:
             count = found.pop(round(value, 6), 0)
             if (off := abs(count - fair) / spread) >= worst:
@@ -125,13 +127,15 @@ def _strata(data: Data, prior: tiers.Resolved):
     """Quotas of theta_e over the host's PSF, from the values, not from the configs' names."""
     limit = data.tier.gates.grid_sigma
     over = F.col("theta_e_arcsec") / (F.coalesce(*sampling.SIZES) * sampling.unit_fwhm(data.tier))
-    inside = [(over >= low - ROUNDING) & (over < high - ROUNDING) for low, high, _ in prior.strata]
+    begins = {low for low, _, _ in prior.strata}
+    ends = [high + (-ROUNDING if high in begins else ROUNDING) for _, high, _ in prior.strata]  # a value on the border is the next one's
+    inside = [(over >= low - ROUNDING) & (over < end) for (low, _, _), end in zip(prior.strata, ends, strict=True)]
     counts = data.frame("manifest").filter("role = 'injected'").agg(F.count("*"), *(F.count_if(i) for i in inside)).collect()[0]
     n, found = counts[0], [*counts[1:], counts[0] - sum(counts[1:])]
     names = [*(f"{low:g}-{high:g}" for low, high, _ in prior.strata), "none of the strata"]
     worst, where = 0.0, ""
     for name, count, share in zip(names, found, [*(share for *_, share in prior.strata), 0.0], strict=True):
-        off = abs(count - n * share) / max((n * share * (1.0 - share)) ** 0.5, 1.0)
+        off = abs(count - n * share) / max((n * share * (1.0 - share) * data.tier.sample.replicates) ** 0.5, 1.0)
         if off >= worst:
             worst, where = off, f"{count} of {n} have theta_e over the PSF's FWHM in {name}, {n * share:.0f} expected"
     return judged(worst < limit, where, measured=worst, threshold=limit, n=n)
@@ -189,9 +193,9 @@ def _unpaired(tier: tiers.Tier) -> bool:
 
 @gate("unpaired_match", "manifest", "unpaired controls are like their lenses: matched on the first rung, with equal means", at_least=True)
 def matched(data: Data, facts) -> object:
-    found = balance.classes(data.frame("manifest"))
     if not _unpaired(data.tier):
         return not_applicable(f"tier {data.tier.name} asks for no unpaired controls")
+    found = data.classes
     if not (n := found.controls.num_rows):
         return judged(False, "there are no unpaired controls")
     share, off = found.first_rung_share, balance.differences(found, data.tier.controls.tolerance)
@@ -207,12 +211,13 @@ def matched(data: Data, facts) -> object:
 
 @gate("metadata_auc", "manifest", "a classifier that sees no pixels cannot tell lenses from unpaired controls", unit="AUC")
 def metadata(data: Data, facts) -> object:
-    found = balance.classes(data.frame("manifest"))
     if not _unpaired(data.tier):
         return not_applicable(f"tier {data.tier.name} asks for no unpaired controls")
+    found = data.classes
     if not (n := min(found.controls.num_rows, balance.SAMPLE)):
         return judged(False, "there are no unpaired controls")
-    limit, error = data.tier.gates.metadata_auc_max, (1.0 / (6.0 * n)) ** 0.5
+    galaxies = min(len(t["galaxy_id"].slice(0, balance.SAMPLE).unique()) for t in (found.lenses, found.controls))
+    limit, error = data.tier.gates.metadata_auc_max, (1.0 / (6.0 * galaxies)) ** 0.5
     if data.tier.gates.small_tier and 2.0 * error > limit - 0.5:
         return not_applicable(f"{n} unpaired controls give the AUC to {error:.3f} only", n=n)
     auc = balance.metadata_auc(found)
@@ -225,9 +230,9 @@ def _limits(tier) -> dict:
     cuts = tier.selection
     bad = sum(1 << bit for bit in cuts.exclude_maskbits)
     rules = {
-        f"{cuts.r_min:g} < r < {cuts.r_max:g}": f"mag_r <= {cuts.r_min} OR mag_r >= {cuts.r_max}",
-        f"g - r > {cuts.gr_min:g}": f"mag_g - mag_r <= {cuts.gr_min}",
-        f"r - z > {cuts.rz_min:g}": f"mag_r - mag_z <= {cuts.rz_min}",
+        f"{cuts.r_min:g} < r < {cuts.r_max:g}": f"mag_r <= {cuts.r_min - MARGIN} OR mag_r >= {cuts.r_max + MARGIN}",
+        f"g - r > {cuts.gr_min:g}": f"mag_g - mag_r <= {cuts.gr_min - MARGIN}",
+        f"r - z > {cuts.rz_min:g}": f"mag_r - mag_z <= {cuts.rz_min - MARGIN}",
         f"nobs >= {cuts.nobs_min}": f"least(nobs_g, nobs_r, nobs_z) < {cuts.nobs_min}",
         f"fracmasked_g < {cuts.fracmasked_g_max:g}": f"fracmasked_g >= {cuts.fracmasked_g_max}",
         f"dec < {cuts.dec_max_deg:g}": f"dec_deg >= {cuts.dec_max_deg}",
@@ -252,6 +257,9 @@ def known(data: Data, facts) -> object:
     lists, radius = json.loads(made["inputs"]).get("known lenses", []), data.tier.known_lenses.radius_arcsec
     if not lists:
         return not_applicable("the parents were made without a list of known lenses")
+    then = json.loads(made["inputs"])
+    if changed := [path for path, print_ in store.fingerprint(lists).items() if then.get(path) != print_]:
+        raise InputError(f"{changed[0]} is not the list that the parents were made with")
     ra, dec, _ = lenses.read(lists)
     hosts = data.frame("manifest").groupBy("galaxy_id").agg(F.first("ra_deg").alias("ra"), F.first("dec_deg").alias("dec")).toArrow()
     near = lenses.near(hosts["ra"].to_numpy(), hosts["dec"].to_numpy(), (ra, dec), radius)

@@ -65,6 +65,13 @@ class Data:
     def frame(self, table: str) -> DataFrame:
         return spark.read(self.session, self.dataset, table)
 
+    @cached_property
+    def classes(self):
+        """Lenses and unpaired controls of the manifest, as ``validation.balance`` compares them."""
+        from validation import balance
+
+        return balance.classes(self.frame("manifest"))
+
     def files(self, table: str) -> list[str]:
         return files(self.dataset, table)
 

@@ -5,6 +5,7 @@ does not, and gets it from ``with_pixel=True``.  Sizes are in arcsec.  ``otf(fy,
 frequencies in cycles a pixel and is 1 at zero: a PSF never changes the flux.
 """
 
+import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -129,14 +130,14 @@ class Pixelised:
             raise ValueError(f"a PSF kernel must have a positive sum, got {kernel.sum():g}")
         self.kernel = kernel / kernel.sum()
         self.with_pixel = with_pixel
-        self._key = (self.kernel.shape, self.kernel.tobytes(), with_pixel)
-        self._hash = hash(self._key)
+        said = f"{self.kernel.shape} {with_pixel}".encode()
+        self._key = int.from_bytes(hashlib.blake2b(said + self.kernel.tobytes(), digest_size=16).digest())  # the same in every process
 
     def __eq__(self, other):
         return isinstance(other, Pixelised) and self._key == other._key
 
     def __hash__(self):
-        return self._hash
+        return hash(self._key)
 
     @property
     def nea_pix(self) -> float:

@@ -143,7 +143,9 @@ class Batch:
         count = len(a["x_pix"])
         if first[-1] != count or len(fluxes) != count:
             raise ValueError(f"{count} sources in the scene, {len(fluxes)} rows of fluxes, {first[-1]} sources in {tasks} tasks")
-        if not np.isfinite(fluxes).all() or not np.all(np.asarray(pixel_arcsec) > 0.0):
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(fluxes.astype(np.float32)).all()
+        if not finite or not np.all(np.asarray(pixel_arcsec) > 0.0):
             raise ValueError("fluxes must be finite and pixel_arcsec positive")
         if other := [k for k, row in enumerate(psfs) if len(row) != fluxes.shape[1]]:
             raise ValueError(f"task {other[0]} has {len(psfs[other[0]])} PSFs for {fluxes.shape[1]} bands")

@@ -6,7 +6,7 @@ table that may lie anywhere: in memory here, on the workers of a cluster in ``li
 """
 
 from lib.sampling.counts import ANY, HARD, PAIRED, UNPAIRED, expected_counts, lens_hosts, most_counts, total
-from lib.sampling.plan import InMemory, Negatives, Plan, bricks, count_eligible, manifest, plan
+from lib.sampling.decisions import InMemory, Negatives, Plan, bricks, count_eligible, manifest, plan
 from lib.sampling.sources import SIZES, unit_fwhm
 
 __all__ = [

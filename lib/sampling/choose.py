@@ -47,6 +47,6 @@ def chosen(keys: np.ndarray, last: int | None) -> np.ndarray:
 
 
 def turns(keys: np.ndarray) -> np.ndarray:
-    """Keys (galaxies, rows of each) that take every galaxy once before any twice: the turn in the upper 6 bits."""
+    """Keys (galaxies, rows of each) that take every galaxy once before any twice: the turn in the upper 6 bits, from the 64th on by chance."""
     turn = np.argsort(np.argsort(keys, axis=1), axis=1).astype(np.uint64)
     return (np.minimum(turn, np.uint64(63)) << np.uint64(58)) | (keys >> np.uint64(6))

@@ -1,4 +1,4 @@
-"""Another galaxy for every unpaired control: closest pairs first, each galaxy once.
+"""Another galaxy for every unpaired control: closest pairs first, of each row's nearest at a time, each galaxy once.
 
 The distance of two galaxies is the largest of their differences, each in units of its tolerance.  Galaxies are matched in blocks of a
 hash, which may lie on different machines, up to the ladder's first rung; what is left of all blocks is matched together.

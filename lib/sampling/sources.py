@@ -53,4 +53,5 @@ def known(piece: pa.Table, tier: Tier) -> np.ndarray:
     if tier.resolved is None:
         return np.ones(piece.num_rows, bool)
     host = piece["mag_r_observed"].to_numpy(zero_copy_only=False).astype(float)
-    return np.isfinite(fwhm_r(piece, tier)) & np.isfinite(host)
+    widest = tier.resolved.theta_e_max_arcsec / max(low for low, _, _ in tier.resolved.strata)  # every stratum has room below theta_e_max
+    return (fwhm_r(piece, tier) < widest) & np.isfinite(host)

@@ -14,7 +14,7 @@ from lib.survey import wcs
 from lib.tiers import Tier
 
 if TYPE_CHECKING:
-    from lib.sampling.plan import Plan
+    from lib.sampling.decisions import Plan
 
 CARRIED = [name for name in PARENT.names if name in MANIFEST.names]
 ROWS = 50_000  # made at a time

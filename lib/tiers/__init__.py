@@ -100,6 +100,13 @@ class Resolved:
             raise ValueError(f"shares of strata must be multiples of {1 / SLOTS} that add up to 1, got {self.strata}")
         if any(not 0 < low < high for low, high, _ in self.strata):
             raise ValueError(f"strata must be (low, high, share) with 0 < low < high, got {self.strata}")
+        ordered = sorted(self.strata)
+        if any(before[1] > after[0] for before, after in itertools.pairwise(ordered)):
+            raise ValueError(f"strata must not overlap, got {self.strata}")
+        for name, low, high in (("reff_range_arcsec", 0.001, 10.0), ("src_e", 0.0, 0.9), ("shear", 0.0, 0.5)):
+            a, b = getattr(self, name)
+            if not low <= a <= b <= high:
+                raise ValueError(f"{name} must rise within {low} to {high}, got {(a, b)}")
         if self.theta_e_max_arcsec <= 0 or self.counts_slope <= 0 or self.mag_r[0] >= self.mag_r[1]:
             raise ValueError("theta_e_max_arcsec and counts_slope must be positive, mag_r must rise")
 
@@ -150,6 +157,8 @@ class Controls:
     def __post_init__(self):
         if not 0.0 <= self.fraction < 1.0 or not 0.0 <= self.paired <= 1.0:
             raise ValueError(f"fraction and paired must be in [0, 1), [0, 1], got {self.fraction}, {self.paired}")
+        if self.fraction / (1.0 - self.fraction) * max(self.paired, 1.0 - self.paired) > 1.0 + 1e-9:
+            raise ValueError(f"no kind of controls may be more than the injections, got fraction {self.fraction}, paired {self.paired}")
         if list(self.ladder) != sorted(set(self.ladder)) or not self.ladder:
             raise ValueError(f"ladder must rise, got {self.ladder}")
         if self.fraction * (1.0 - self.paired) > 0 and (not self.tolerance or min(self.tolerance.values()) <= 0):
@@ -273,7 +282,10 @@ class Tier:
 
 def with_controls(tier: Tier, kinds: str) -> Tier:
     """The tier with one kind of controls only, or as it is for both."""
-    return tier if kinds == "both" else replace(tier, controls=replace(tier.controls, paired=float(kinds == "paired")))
+    try:
+        return tier if kinds == "both" else replace(tier, controls=replace(tier.controls, paired=float(kinds == "paired")))
+    except ValueError as error:
+        raise ConfigError(f"tier {tier.name} with {kinds} controls: {error}") from error
 
 
 # The parts of a tier's config that each job's table depends on: a change of another part remakes nothing.

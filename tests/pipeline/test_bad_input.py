@@ -358,7 +358,7 @@ def no_work(monkeypatch):
 
 
 @pytest.mark.parametrize("argv, says", [
-    ([], "usage"), (["injct"], "unknown job 'injct'; known: survey, parent, manifest, inject"),
+    ([], "usage"), (["injct"], "unknown job 'injct'; known: survey, parent, manifest, negatives, cache, inject"),
 ])  # fmt: skip
 def test_an_unknown_job_is_wrong_usage(argv, says, capsys):
     assert main(argv) == 2

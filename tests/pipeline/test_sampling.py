@@ -22,7 +22,7 @@ from jobs import __main__ as jobs
 from jobs import manifest as manifest_job
 from lib import draws, runs, sampling, tiers
 from lib import spark as spark_tables
-from lib.errors import ConfigError
+from lib.errors import ConfigError, InputError
 from lib.sampling import choose, match, tasks
 from tests import simulated
 from validation import __main__ as validation
@@ -68,11 +68,12 @@ def test_the_manifest_is_the_same_from_any_files_on_spark(count, spark, parents,
     paths = []
     for k, piece in enumerate(in_pieces(parents, count, 10 + count).pieces):
         paths.append(str(tmp_path / f"{k}.parquet"))
-        pq.write_table(piece, paths[-1])
+        pq.write_table(piece, paths[-1], row_group_size=5)
     monkeypatch.setattr(spark_tables, "files", lambda *_: paths)
     monkeypatch.setattr(spark_tables, "PIECE", 10)
     over = spark_tables.Pieces(spark, tiny_dataset, "parent")
-    assert len(over.pieces) == count
+    assert len(over.pieces) > count  # of a file
+    assert max(len(groups) for _, groups in over.pieces) == 2
     sent = spark.sparkContext.broadcast(sampling.plan(over, tier))
     rows, *_ = spark_tables.produce(
         over.frame, lambda batches: manifest_job.rows(batches, sent, tier, "set"), str(tmp_path / "made"), ("manifest",), {}
@@ -193,7 +194,7 @@ def exact(lenses, others):
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(1, 14), st.integers(0, 2**32 - 1))
-def test_matches_are_the_closest_pairs_first(count, seed):
+def test_the_nearest_sixteen_are_matched_closest_pairs_first(count, seed):
     rng = np.random.default_rng(seed)
     lenses, others = side(rng.normal(size=(count, 3)), 0), side(rng.normal(size=(16, 3)), 100)
     found, left, _ = match.match(lenses, others)
@@ -212,6 +213,38 @@ def test_a_galaxy_is_used_once_and_the_limit_is_kept():
     by_id = dict(zip(others.galaxy.tolist(), others.variables, strict=True))
     apart = np.abs(found.lens.variables - np.array([by_id[g] for g in found.partner.tolist()])).max(axis=1)
     assert np.allclose(apart, found.distance, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_what_blocks_have_left_is_matched_together_whatever_the_pieces(count, monkeypatch):
+    tier = simulated.tier(hosts={"train": 300, "val": 60, "test": 60})
+    monkeypatch.setattr("lib.sampling.decisions.BLOCK", 60)
+    plan = sampling.plan(in_pieces(simulated.parents(4000, tier), count, count), tier)
+    assert len(set(plan.partner.tolist())) == len(plan.partner) == 378
+    assert (plan.rung > 1).any() and (plan.rung == 1).any()
+    assert plan.partner.sum() == sampling.plan(in_pieces(simulated.parents(4000, tier), 1, 9), tier).partner.sum()
+
+
+def test_matches_are_nearly_as_close_as_those_of_looking_at_every_pair():
+    rng = np.random.default_rng(3)
+    lenses, others = side(rng.normal(size=(300, 3)), 0), side(rng.normal(size=(330, 3)), 1000)
+    found, *_ = match.match(lenses, others)
+    far = np.abs(lenses.variables[:, None] - others.variables[None]).max(axis=2)
+    best = far[np.arange(300), exact(lenses, others) - 1000]
+    assert found.distance.mean() == pytest.approx(best.mean(), rel=0.02)
+
+
+def test_a_damaged_parent_file_is_named(spark, parents, tier, tiny_dataset, tmp_path, monkeypatch):
+    path = tmp_path / "parent.parquet"
+    pq.write_table(parents, path)
+    monkeypatch.setattr(spark_tables, "files", lambda *_: [str(path)])
+    over = spark_tables.Pieces(spark, tiny_dataset, "parent")
+    path.write_bytes(path.read_bytes()[:4000] + bytes(4000) + path.read_bytes()[8000:])
+    with pytest.raises(InputError, match=r"parent\.parquet: "):
+        sampling.plan(over, tier)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"parent\.parquet: "):
+        spark_tables.Pieces(spark, tiny_dataset, "parent")
 
 
 def test_an_unknown_value_is_near_to_no_known_one():
@@ -295,3 +328,18 @@ def test_one_kind_of_controls_can_be_asked_for_and_validation_judges_by_it(spark
 @pytest.mark.parametrize("kinds, paired", [("paired", 1.0), ("unpaired", 0.0), ("both", 0.5)])
 def test_the_kinds_of_controls(kinds, paired, tier):
     assert tiers.with_controls(tier, kinds).controls.paired == paired
+
+
+@pytest.mark.parametrize("change, says", [
+    ({"fraction": 0.7}, "no kind of controls may be more than the injections"),
+    ({"paired": 1.0, "tolerance": {}}, "tolerance must give a width"),
+])  # fmt: skip
+def test_controls_that_cannot_be_are_told(change, says, tier):
+    with pytest.raises((ConfigError, ValueError), match=says):
+        tiers.with_controls(dataclasses.replace(tier, controls=dataclasses.replace(tier.controls, **change)), "unpaired")
+
+
+@pytest.mark.parametrize("strata", [((0.5, 1.2, 0.5), (1.0, 2.0, 0.5)), ((0.5, 1.0, 0.33), (1.0, 2.0, 0.67)), ((1.0, 0.5, 1.0),)])
+def test_strata_that_overlap_fall_or_do_not_add_up_are_refused(strata):
+    with pytest.raises(ValueError, match="strata"):
+        dataclasses.replace(simulated.tier().resolved, strata=strata)
