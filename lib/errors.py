@@ -39,6 +39,12 @@ class OutputError(ArcmillError):
     exit_code = 3
 
 
+class Unreachable(ArcmillError):
+    """A disk or a server failed while a file was read or written: nothing is wrong with the data, and it may go well again."""
+
+    exit_code = 3
+
+
 class TooManyFailed(ArcmillError):
     """The tables are written, but more tasks or files failed than is accepted."""
 

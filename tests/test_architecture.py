@@ -31,8 +31,8 @@ def offences(path: Path) -> list[str]:
             found.append(f"{name} imports {target}: jobs and validation never import each other")
         if name.parts[0] == "lib" and top == "pyspark" and str(name) != "lib/spark.py":
             found.append(f"{name} imports {target}: Spark enters lib in lib/spark.py only")
-        if name.parts[0] == "lib" and top == "boto3" and str(name) != "lib/store.py":
-            found.append(f"{name} imports {target}: S3 enters lib in lib/store.py only")
+        if name.parts[0] == "lib" and top in ("boto3", "obstore") and str(name) != "lib/place.py":
+            found.append(f"{name} imports {target}: S3 enters lib in lib/place.py only")
         if (
             len(name.parts) > 1
             and name.parts[1] in PURE
