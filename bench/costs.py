@@ -37,7 +37,7 @@ def measured(folder: Path, survey: str, configs: int) -> dict:
     manifest = runs.read(dataset, "manifest", ["brickname"])
     return {
         "rows": manifest.num_rows, "bricks": len(manifest["brickname"].unique()),
-        "bytes": {name: sum(Path(f).stat().st_size for f in runs.files(dataset, name)) for name in ("manifest", "stamps", "metrics")},
+        "bytes": {name: sum(size for size, _ in runs.fingerprint(dataset, name).values()) for name in ("manifest", "stamps", "metrics")},
         "core_seconds": {r["command"]: r["core_seconds"] for r in runs.records(dataset)},
     }  # fmt: skip
 

@@ -13,8 +13,6 @@ import threading
 import time
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from lib import config, runs, spark, store, tiers
 from tests import simulated
 from validation import balance
@@ -28,14 +26,9 @@ def simulate(dataset: store.Dataset, tier: tiers.Tier, count: int, bricks: int) 
     """A committed parent table."""
     brick, number = simulated.places(count, bricks)
     with runs.start(dataset, "parent", ["parent"], config.plain(tier), {"simulated": count}) as run:
-        folder = Path(run.staging) / "parent"
-        folder.mkdir(parents=True)
         for k in range(0, count, CHUNK):
-            made = simulated.galaxies(brick[k : k + CHUNK], number[k : k + CHUNK], tier)
-            pq.write_table(
-                made.replace_schema_metadata(run.footer), folder / f"part-{k:09d}.parquet", compression="zstd", row_group_size=16_384
-            )
-        run.commit({"rows": {"parent": count}}, 0.0)
+            run.write("parent", simulated.galaxies(brick[k : k + CHUNK], number[k : k + CHUNK], tier))
+        run.commit({})
 
 
 def memory_mb(root: int) -> float:

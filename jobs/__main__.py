@@ -1,6 +1,7 @@
 """``python -m jobs NAME ...``: run one job.  Exit codes: 0 done, 1 too many tasks or files failed, 2 wrong usage or config, 3 input or output at fault."""
 
 import importlib
+import signal
 import sys
 
 from jobs import cli
@@ -13,6 +14,7 @@ JOBS = {
     "negatives": "scores of controls -> galaxies that look like lenses",
     "cache": "copy the bricks a manifest needs from another survey root",
     "inject": "manifest + bricks -> stamps and metrics",
+    "compact": "the files of a table made fewer and larger, a split in each",
 }
 
 
@@ -29,6 +31,9 @@ def main(argv: list[str]) -> int:
     except ArcmillError as error:
         print(f"{argv[0]}: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print(f"\n{argv[0]}: stopped; what is committed stays, and the same command goes on from there", file=sys.stderr)
+        return 130
     except OSError as error:
         print(f"{argv[0]}: {error}", file=sys.stderr)
         return 3
@@ -41,4 +46,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stop in order, as by Ctrl-C
     sys.exit(main(sys.argv[1:]))

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import cli
-from lib import config, rows, runs, spark, store, tiers
+from lib import config, lease, place, rows, runs, spark, store, tiers
 from lib.errors import ConfigError, InputError, TooManyFailed
 from lib.schemas import CACHE
 from lib.survey import bricks, mirror, roots
@@ -24,11 +24,8 @@ BRICKNAME = re.compile(r"\d{4}[mp]\d{3}")  # it becomes a path
 TOLD = 12  # files that a message names
 
 
-def copies(batches, root: roots.Root, target: Path, wanted, tries: mirror.Tries, threads: int):
-    """CACHE rows of the bricks that the batches name, and how many of each status."""
-    names = [name for batch in batches for name in batch["brickname"].to_pylist()]
-    if not names:
-        return
+def copies(names: list[str], root: roots.Root, target: Path, wanted, tries: mirror.Tries, threads: int):
+    """CACHE rows of bricks, and how many of each status."""
     copy = partial(mirror.brick, root, wanted=wanted, target=target, tries=tries)
     pool = ThreadPoolExecutor(threads)
     try:
@@ -67,8 +64,8 @@ def main(argv: list[str]) -> None:
         if run.reused:
             run.forget()
         root.reach()
-        store.require_space(target, 0)
-        with store.held(target / "_writer-cache.json", f"cache of {dataset.folder}"):
+        store.require_space(place.at(target), 0)
+        with lease.held(place.at(target), "_lease-cache", f"cache of {dataset.place}"):
             session = spark.session("arcmill cache")
             tasks = min(args.concurrency, session.sparkContext.defaultParallelism, len(names))
             make = partial(
@@ -76,11 +73,11 @@ def main(argv: list[str]) -> None:
                 tries=mirror.Tries(args.attempts, args.backoff), threads=args.concurrency // tasks,
             )  # fmt: skip
             with spark.progress(session, "cache"):
-                frame = session.createDataFrame(pa.table({"brickname": names})).repartition(tasks)
-                made, totals, spent = spark.produce(frame, make, run.staging, run.tables, run.footer)
+                spark.produce(session, run, [names[k::tasks] for k in range(tasks)], make)
+        totals = run.totals
         copied = int(totals.pop("bytes copied"))
         statuses = sorted((k, int(v)) for k, v in totals.items())
-        cli.report(run.commit({"rows": made, "statuses": statuses, "bytes copied": copied}, spent))
+        cli.report(run.commit({"statuses": statuses, "bytes copied": copied}))
         cli.log.info("cache: %.3f GB copied to %s", copied / 1e9, target)
         _require_whole(runs.read(dataset, "cache"), args.allow_missing)
 

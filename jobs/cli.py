@@ -6,8 +6,9 @@ import logging
 import sys
 from pathlib import Path
 
-from lib import store, tiers
+from lib import place, store, tiers
 from lib.errors import OK, InputError, TooManyFailed
+from lib.place import Place
 from lib.tiers import Tier
 
 log = logging.getLogger("arcmill")
@@ -31,6 +32,13 @@ def survey_folder(text: str) -> Path:
     if not folder.is_dir():
         raise InputError(f"no such survey folder: {folder}")
     return folder
+
+
+def survey_place(text: str) -> Place:
+    survey = place.at(text)
+    if not survey.exists():
+        raise InputError(f"no such survey folder: {survey}")
+    return survey
 
 
 def report(record: dict) -> dict:

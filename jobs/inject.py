@@ -1,79 +1,90 @@
-"""MANIFEST + bricks -> STAMPS and METRICS: each brick is opened once, both tables come out of one pass."""
+"""MANIFEST + bricks -> STAMPS and METRICS: each brick is opened once, both tables come out of one pass.
+
+The unit is a chunk, some bricks of about equal cost.  A run that is stopped, however, keeps the chunks that are made; the same
+command goes on with the rest.
+"""
 
 from collections import Counter
 from functools import partial
-from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-from pyspark.sql import functions as F
+import pyarrow.compute as pc
 
 from jobs import cli
-from lib import config, runs, spark, store, tiers
+from lib import chunks, config, runs, spark, store, tiers
 from lib.errors import InputError
 from lib.injection import inject
-from lib.survey import bricks
+from lib.place import Place
 from lib.tiers import Tier
 
 BYTES_PER_ROW = 170_000  # stamp, arc, invvar and mask, uncompressed
+BRICKS = 250  # whose files are listed at once
 
 
-def by_brick(batches):
-    """The rows of one brick at a time, from batches sorted by brick."""
-    held: list[pa.Table] = []
-    name = None
-    for batch in batches:
-        table = pa.Table.from_batches([batch])
-        names = table["brickname"].to_pylist()
-        start = 0
-        for k in range(1, len(names) + 1):
-            if k == len(names) or names[k] != names[start]:
-                if held and names[start] != name:
-                    yield pa.concat_tables(held)
-                    held = []
-                name = names[start]
-                held.append(table.slice(start, k - start))
-                start = k
-    if held:
-        yield pa.concat_tables(held)
+def sizes(rows: pa.Table) -> dict[str, int]:
+    """Rows of each brick."""
+    return {v["values"]: v["counts"] for v in pc.value_counts(rows["brickname"]).to_pylist()}
 
 
-def stamps(batches, survey: Path, tier: Tier):
-    """STAMPS and METRICS of each brick, and how many rows of each status."""
-    for tasks in by_brick(batches):
-        made = inject(tasks, survey, tier)
+def stamps(rows: pa.Table, survey: Place, tier: Tier):
+    """STAMPS and METRICS of each brick of a chunk, in the order of their names, and how many rows of each status."""
+    rows = rows.sort_by([("brickname", "ascending"), ("task_id", "ascending")])
+    names = rows["brickname"].combine_chunks()
+    starts = np.flatnonzero(np.r_[True, pc.not_equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False)])
+    for start, end in zip(starts, [*starts[1:], len(names)], strict=True):
+        made = inject(rows.slice(start, end - start), survey, tier)
         yield made, dict(Counter(made["metrics"]["status"].to_pylist()))
+
+
+class Route:
+    """The chunk of each row, by its brick."""
+
+    def __init__(self, planned: list[list[str]]):
+        self.bricks = pa.array([name for names in planned for name in names])
+        self.chunk = np.repeat(np.arange(len(planned)), [len(names) for names in planned])
+
+    def __call__(self, rows: pa.Table) -> np.ndarray:
+        return self.chunk[pc.index_in(rows["brickname"], self.bricks).to_numpy()]
 
 
 def main(argv: list[str]) -> None:
     parser = cli.parser("inject", __doc__)
-    parser.add_argument("--survey", required=True, help="survey folder: its coadds are read")
+    parser.add_argument("--survey", required=True, help="survey folder or s3:// prefix: its coadds are read")
     args = parser.parse_args(argv)
     tier = tiers.load(args.tier)
-    survey = cli.survey_folder(args.survey)
+    survey = cli.survey_place(args.survey)
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
     session = spark.session("arcmill inject")
-    manifest = spark.read(session, dataset, "manifest")
-    sizes = manifest.groupBy("brickname").agg(F.count("*").alias("n")).collect()
-    settings = config.plain(tier)
-    inputs = {"manifest": runs.committed(dataset, "manifest"), "coadds": _coadds(survey, [r["brickname"] for r in sizes])}
-    with runs.start(dataset, "inject", ["stamps", "metrics"], settings, inputs, fresh=args.fresh, replace=args.replace) as run:
+    pieces = spark.Pieces(session, dataset, "manifest")
+    found: Counter = sum(map(Counter, pieces.map(sizes, ["brickname"])), Counter())
+    planned = chunks.of_bricks(found)
+    inputs = {"manifest": runs.committed(dataset, "manifest"), "coadds": _coadds(pieces, survey, sorted(found))}
+    tables = ["stamps", "metrics"]
+    with runs.start(dataset, "inject", tables, config.plain(tier), inputs, fresh=args.fresh, replace=args.replace, resumes=True) as run:
         if run.reused:
             cli.require_made(cli.report(run.reused), tier)
             return
-        store.require_space(dataset.folder, BYTES_PER_ROW * sum(r["n"] for r in sizes))
-        frame = manifest.repartitionByRange(min(len(sizes), 4096), "brickname").sortWithinPartitions("brickname", "task_id")
-        with spark.progress(session, "inject"):
-            made, totals, seconds = spark.produce(
-                frame, partial(stamps, survey=survey, tier=tier), run.staging, run.tables, run.footer, reads="manifest", rows_per_group=256
-            )
-        wanted = sum(r["n"] for r in sizes)
-        if set(made.values()) != {wanted}:
-            raise InputError(f"{wanted} tasks gave {made} rows: nothing is published")
-        statuses = sorted((k, int(v)) for k, v in totals.items())
-        cli.require_made(cli.report(run.commit({"rows": made, "statuses": statuses}, seconds)), tier)
+        todo = [n for n in range(len(planned)) if n not in run.done]
+        left = sum(found[name] for n in todo for name in planned[n])
+        store.require_space(dataset.place, BYTES_PER_ROW * left)
+        frame = spark.routed(session, dataset, "manifest", Route(planned), todo) if todo else None
+        with spark.progress(session, "inject", left) as told:
+            make = partial(stamps, survey=survey, tier=tier)
+            spark.produce(session, run, planned, make, frame=frame, told=told)
+        wanted = found.total()
+        if set(run.rows.values()) != {wanted}:
+            raise InputError(f"{wanted} tasks gave {run.rows} rows: nothing is published")
+        statuses = sorted((k, int(v)) for k, v in run.totals.items())
+        cli.require_made(cli.report(run.commit({"statuses": statuses}, pieces.core_seconds)), tier)
 
 
-def _coadds(survey: Path, names: list[str]) -> str:
+def _coadds(pieces: spark.Pieces, survey: Place, names: list[str]) -> str:
     """One fingerprint of all coadd files of the bricks; a brick without any is told by its tasks' status."""
-    found = [p for name in sorted(names) for p in sorted(bricks.path(survey, name, "image").parent.glob("*.fits.fz"))]
-    return config.digest(store.fingerprint(found))
+
+    def listed(group: list[str]) -> str:
+        return config.digest(
+            {f.name: [f.size, f.etag] for name in group for f in survey.files(f"coadd/{name[:3]}/{name}") if f.name.endswith(".fits.fz")}
+        )
+
+    return config.digest(pieces.each(listed, [names[k : k + BRICKS] for k in range(0, len(names), BRICKS)]))

@@ -1,6 +1,7 @@
 """PARENT -> MANIFEST, one row for every stamp to make: hosts, injections, controls, every random number."""
 
 import json
+from functools import partial
 
 from jobs import cli, negatives
 from lib import config, costs, runs, sampling, spark, store, tiers
@@ -8,12 +9,10 @@ from lib.errors import ConfigError, InputError
 from lib.sampling import tasks
 
 
-def rows(batches, plan, tier: tiers.Tier, dataset: str):
-    """The manifest of each piece that a batch names; ``plan`` is a broadcast one."""
-    for batch in batches:
-        for piece in batch.to_pylist():
-            for made in tasks.made(spark.read_piece(**piece), plan.value, tier, dataset):
-                yield {"manifest": made}, {}
+def rows(piece, plan, tier: tiers.Tier, dataset: store.Dataset):
+    """The manifest of a piece of the parents; ``plan`` is a broadcast one."""
+    for made in tasks.made(spark.read_piece(dataset, *piece), plan.value, tier, dataset.name):
+        yield {"manifest": made}, {}
 
 
 def counts(expected: dict, hard: sampling.Negatives | None) -> dict[str, dict[str, int]]:
@@ -91,11 +90,10 @@ def main(argv: list[str]) -> None:
             require_few(wanted, tier, args.allow_rows)
             plan = sampling.plan(pieces, tier, eligible, hard)
             sent = session.sparkContext.broadcast(plan)
-            made, _, seconds = spark.produce(
-                pieces.frame, lambda batches: rows(batches, sent, tier, args.dataset), run.staging, run.tables, run.footer
-            )
-        if made["manifest"] != wanted or not wanted:
-            raise InputError(f"{made['manifest']} rows, tier {tier.name} asks for {wanted}; eligible hosts: {plan.eligible}")
+            spark.produce(session, run, pieces.pieces, partial(rows, plan=sent, tier=tier, dataset=dataset))
+        made = run.rows["manifest"]
+        if made != wanted or not wanted:
+            raise InputError(f"{made} rows, tier {tier.name} asks for {wanted}; eligible hosts: {plan.eligible}")
         cuts = sorted((f"eligible hosts {split}", n) for split, n in plan.eligible.items())
-        told = {"rows": made, "cuts": cuts, "hard negatives": {split: len(galaxy) for split, galaxy in (hard or {}).items()}}
-        cli.report(run.commit(told, seconds + pieces.core_seconds))
+        told = {"cuts": cuts, "hard negatives": {split: len(galaxy) for split, galaxy in (hard or {}).items()}}
+        cli.report(run.commit(told, pieces.core_seconds))

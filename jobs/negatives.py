@@ -21,6 +21,7 @@ from lib.errors import InputError
 from lib.schemas import NEGATIVES, SPLITS
 
 KINDS = (".parquet", ".csv")
+TASK = ["task_id", "galaxy_id", "role", "split"]
 TOLD = 5  # ids that a message names
 CONTROL = f"role IN ('{sampling.PAIRED}', '{sampling.UNPAIRED}')"
 
@@ -86,16 +87,11 @@ def ranked(chosen: DataFrame, threshold: float, rate: float, n: int) -> DataFram
     return rows.select(*NEGATIVES.names).orderBy("rank")
 
 
-def rows(batches):
-    for batch in batches:
-        yield {"negatives": pa.Table.from_batches([batch])}, {}
-
-
 def galaxies(where: str, tier: tiers.Tier) -> tuple[list[str], dict[str, np.ndarray]]:
     """(files, galaxies by split) of the table in a data set's folder, or of any Parquet with galaxy_id and split."""
     folder = store.local(where)
     if (folder / store.MARK).is_file():
-        paths = runs.files(store.Dataset.at(str(folder.parent), folder.name, tier.name), "negatives")
+        paths = [str(folder / name) for name in runs.files(store.Dataset.at(folder.parent, folder.name, tier.name), "negatives")]
     else:
         paths = [str(p) for p in ([folder] if folder.is_file() else sorted(folder.rglob("*.parquet")))]
     if not paths:
@@ -122,7 +118,7 @@ def taken(controls: DataFrame, top: DataFrame, n: int, asked: dict) -> tuple[flo
 def find(scores: DataFrame, tasks: DataFrame, asked: dict) -> tuple[DataFrame, dict, dict]:
     """(NEGATIVES rows, counts for the report, the threshold and its rate)."""
     told = {"scores": require_sound(scores)}
-    scored = scores.join(tasks.select("task_id", "galaxy_id", "role", "split"), "task_id", how="left").persist()
+    scored = scores.join(tasks, "task_id", how="left").persist()
     n, other, unknown = scored.agg(*(F.expr(f"count_if({of})") for of in (CONTROL, f"NOT {CONTROL}", "role IS NULL"))).collect()[0]
     told |= {"of tasks that are not in the manifest": unknown, "of injections and hard negatives": other, "of controls": n}
     if not n:
@@ -162,12 +158,13 @@ def main(argv: list[str]) -> None:
             return
         session = spark.session("arcmill negatives")
         with spark.progress(session, "negatives"):
-            found, told, facts = find(read_scores(session, paths), spark.read(session, dataset, "manifest"), asked)
-            made, _, seconds = spark.produce(found, rows, run.staging, run.tables, run.footer, reads="negatives")
+            found, told, facts = find(read_scores(session, paths), spark.read(session, dataset, "manifest", TASK), asked)
+            run.write("negatives", found.toArrow().cast(NEGATIVES))
         session.catalog.clearCache()
-        if made["negatives"] < (args.count or 1):
-            raise InputError(f"{made['negatives']} galaxies, {args.count or 'at least 1'} asked for: {told}")
-        cli.report(run.commit({"rows": made, "cuts": list(told.items()), **facts}, seconds))
+        made = run.rows["negatives"]
+        if made < (args.count or 1):
+            raise InputError(f"{made} galaxies, {args.count or 'at least 1'} asked for: {told}")
+        cli.report(run.commit({"cuts": list(told.items()), **facts}))
         cli.log.info("  threshold %.6g, at a false-positive rate of %.6g", *facts.values())
 
 

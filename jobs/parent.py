@@ -3,8 +3,6 @@
 import json
 from functools import partial
 
-import pyarrow as pa
-
 from jobs import cli
 from lib import config, runs, spark, store, tiers
 from lib.errors import ConfigError, InputError
@@ -14,15 +12,13 @@ from lib.tiers import Tier
 READ, FAILED = "catalogues read", "catalogues failed"
 
 
-def galaxies(batches, **settings):
-    """The parents in each catalogue that a batch names; one that cannot be read is told, and the rest are read."""
-    for batch in batches:
-        for path in batch["path"].to_pylist():
-            try:
-                table, lost = parents.of_catalogue(path, **settings)
-                yield {"parent": table}, {READ: 1} | {f"{k:02d} {name}": n for k, (name, n) in enumerate(lost.items())}
-            except InputError as error:
-                yield {}, {FAILED: 1, f"! {error}": 1}
+def galaxies(path: str, **settings):
+    """The parents in a catalogue; one that cannot be read is told, and the rest are read."""
+    try:
+        table, lost = parents.of_catalogue(path, **settings)
+        yield {"parent": table}, {READ: 1} | {f"{k:02d} {name}": n for k, (name, n) in enumerate(lost.items())}
+    except InputError as error:
+        yield {}, {FAILED: 1, f"! {error}": 1}
 
 
 def steps(totals: dict) -> list[tuple[str, int, int]]:
@@ -73,17 +69,16 @@ def main(argv: list[str]) -> None:
             cli.report(run.reused)
             return
         session = spark.session("arcmill parent")
-        frame = session.createDataFrame(pa.table({"path": paths})).repartition(min(len(paths), 256))
         sizes = sweeps.brick_sizes(survey)
         make = partial(galaxies, tier=tier, sizes=sizes, known=known, allow_columns_missing=args.allow_columns_missing)
         with spark.progress(session, "parent"):
-            made, totals, seconds = spark.produce(frame, make, run.staging, run.tables, run.footer)
-        failures = [name.removeprefix("! ") for name in totals if name.startswith("! ")]
+            spark.produce(session, run, paths, make)
+        failures = [name.removeprefix("! ") for name in run.totals if name.startswith("! ")]
         for failure in failures:
             cli.log.error("parent: %s", failure)
         if len(failures) > args.allow_missing:
             raise InputError(f"{len(failures)} of {len(paths)} catalogues could not be read: {'; '.join(failures)}")
-        told = steps(totals)
-        if not made["parent"]:
+        told = steps(run.totals)
+        if not run.rows["parent"]:
             raise InputError(f"no galaxy passes the selection {tier.selection.name}: {json.dumps(told)}")
-        cli.report(run.commit({"rows": made, "steps": told, "cuts": lists_told, "failed": failures}, seconds))
+        cli.report(run.commit({"steps": told, "cuts": lists_told, "failed": failures}))

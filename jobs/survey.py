@@ -7,7 +7,7 @@ import shutil
 import pyarrow as pa
 
 from jobs import cli
-from lib import config, runs, spark, store
+from lib import config, place, runs, spark, store
 from lib.errors import OutputError
 from lib.survey import synthetic
 
@@ -45,7 +45,7 @@ def make(spec: synthetic.SurveySpec, out: str, replace: bool = False) -> None:
     elif folder.exists() and any(folder.iterdir()):
         raise OutputError(f"{folder} holds other data: give another --out")
     store.write_json(mark, said | {"bricks": 0})  # ours from now on, whole when it says so
-    store.require_space(folder, spec.bricks * BYTES_PER_BRICK)
+    store.require_space(place.at(folder), spec.bricks * BYTES_PER_BRICK)
     names = [brick.name for brick in synthetic.brick_list(spec)]
     session = spark.session("arcmill survey")
     frame = session.createDataFrame(pa.table({"brickname": names})).repartitionByRange(len(names), "brickname")

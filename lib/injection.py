@@ -5,7 +5,6 @@ and its neighbours are made.  Anything but a ``RowError`` is a bug and stops the
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +13,7 @@ from lib import draws, rows
 from lib.errors import OK, RowError
 from lib.imaging import noise, photometry, psf
 from lib.lensing import magnification, render, shear, sie
+from lib.place import Place
 from lib.schemas import BANDS, METRICS, STAMPS
 from lib.survey import masks, wcs
 from lib.survey.bricks import Brick
@@ -30,7 +30,7 @@ FINITE = [
 ]  # fmt: skip
 
 
-def inject(tasks: pa.Table, survey: Path, tier: Tier) -> dict[str, pa.Table]:
+def inject(tasks: pa.Table, survey: Place, tier: Tier) -> dict[str, pa.Table]:
     """STAMPS and METRICS rows of the MANIFEST rows of one brick, in their order."""
     names = set(tasks["brickname"].to_pylist())
     if len(names) != 1:

@@ -202,7 +202,9 @@ RUNS = pa.schema([
     column("code_version", s, "version and content hash of the code"),
     column("inputs", s, "inputs with their fingerprints, as JSON"),
     column("counts", s, "rows by table and by status, as JSON"),
-    column("core_seconds", d, "CPU time in the workers", "s", low=0),
+    column("files", pa.list_(pa.struct([("table", s), ("path", s), ("rows", n), ("bytes", n), ("sha256", s)])),
+           "the files that are the tables, by their paths in the data set"),
+    column("core_seconds", d, "CPU time of the workers' Python", "s", low=0),
     column("started", s, "UTC, ISO 8601"),
     column("ended", s, "UTC, ISO 8601"),
     column("outcome", s, "ok: its files are the table"),
@@ -214,6 +216,12 @@ DISTINCT = frozenset((
     "src_phi_rad", "lens_pa_deg", "shear_pa_deg", "src_pa_deg", "src_x_arcsec", "src_y_arcsec", "src_gr", "src_rz", "match_distance",
     "stamp", "arc", "invvar", "mask",
 ))  # fmt: skip
+
+
+def rows_per_group(table: str) -> int:
+    """Rows of a Parquet row group: of stamps few, so that a reader may stream them."""
+    return 256 if table == "stamps" else 16_384
+
 
 TABLES = {
     "parent": PARENT, "manifest": MANIFEST, "stamps": STAMPS, "metrics": METRICS,

@@ -1,8 +1,7 @@
-"""The only pyspark in ``lib``: the session, tables as DataFrames, and Parquet written by the workers.
+"""The only pyspark in ``lib``: the session, tables as DataFrames, and chunks of a run made by the workers.
 
-Workers write their rows with pyarrow, under the schemas of ``lib.schemas``, one file a table and task attempt,
-and send back only the list of files. A retried or speculative attempt writes other files; only those of the attempts
-that Spark reports are kept, so every row is there exactly once.
+Workers read and write Parquet with pyarrow, on disks and in buckets alike, under the schemas of ``lib.schemas``; Spark carries
+rows between them and counts tasks.  A task makes one chunk (``lib.parts``) and sends back its record.
 """
 
 import json
@@ -11,28 +10,31 @@ import os
 import sys
 import threading
 import time
-import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
+from functools import partial
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.compute as pc
+from pyspark import AccumulatorParam, TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
-from lib import rows, schemas
-from lib.errors import ArcmillError, InputError
-from lib.runs import files
+from lib import schemas
+from lib.errors import OK, STATUSES, ArcmillError, InputError, Unreachable
+from lib.parts import Chunk
+from lib.runs import Run, files, open_file
 from lib.store import Dataset
 
 log = logging.getLogger(__name__)
 PIECE = 65_536  # rows of a table that a worker reads at once
 TOLD = "what a piece cost, and its error"  # a key beside those of by_key
-MADE = pa.schema([
-    pa.field("table", pa.string()), pa.field("path", pa.string()), pa.field("rows", pa.int64()),
-    pa.field("counts", pa.string()), pa.field("core_seconds", pa.float64()), pa.field("error", pa.string()),
-])  # fmt: skip
+ROUTE, SLOT = "_chunk", "_slot"  # columns of ``routed``
+ROWS = "rows"  # a name beside the statuses
+QUIET_S = 20.0  # between lines where there is no terminal
+BATCH = {table: 64 if table == "stamps" else 1024 for table in schemas.TABLES}  # rows that travel together
 
 
 def session(app: str) -> SparkSession:
@@ -51,7 +53,7 @@ def session(app: str) -> SparkSession:
     }
     if "PYSPARK_GATEWAY_PORT" not in os.environ and SparkSession.getActiveSession() is None:
         settings |= {
-            "spark.master": os.environ.get("ARCMILL_MASTER", "local[*]"),
+            "spark.master": os.environ.get("ARCMILL_MASTER", "local[*,4]"),
             "spark.ui.enabled": "false",
             "spark.driver.memory": "2g",
             "spark.driver.bindAddress": "127.0.0.1",
@@ -72,47 +74,46 @@ def spark_schema(schema: pa.Schema) -> StructType:
     return from_arrow_schema(pa.schema([pa.field(f.name, f.type, f.nullable) for f in schema]))
 
 
-def _checked(dataset: Dataset, table: str) -> list[str]:
-    """A committed table's files; one with other columns than its schema is an error that names them."""
-    paths = files(dataset, table)
+def read(spark: SparkSession, dataset: Dataset, table: str, columns: list[str] | None = None) -> DataFrame:
+    """A committed table, or some of its columns, under its schema; the workers read it, wherever it lies."""
     schema = schemas.TABLES[table]
-    for path in paths:
-        try:
-            found = pq.read_schema(path)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(f"{path}: {error}") from error
-        if found.remove_metadata() != schema.remove_metadata():
-            wrong = sorted(set(found.names) ^ set(schema.names)) or "types"
-            raise InputError(f"{path} is not a {table} file of schema version {schemas.VERSION}: {wrong}")
-    return paths
+    schema = schema if columns is None else pa.schema([schema.field(name) for name in columns])
 
+    def rows_of(batches):
+        for batch in batches:
+            for piece in batch.to_pylist():
+                for group in piece["groups"]:
+                    yield from read_piece(dataset, piece["path"], [group], schema.names).to_batches(max_chunksize=BATCH[table])
 
-def read(spark: SparkSession, dataset: Dataset, table: str) -> DataFrame:
-    """A committed table, under its schema."""
-    return spark.read.schema(spark_schema(schemas.TABLES[table])).parquet(*_checked(dataset, table))
+    return Pieces(spark, dataset, table).frame.mapInArrow(rows_of, spark_schema(schema))
 
 
 class Pieces:
     """A committed table in pieces of about ``PIECE`` rows, which the workers read themselves, with pyarrow: ``lib.sampling.decisions.Over``.
 
-    ``core_seconds`` adds up what the workers have spent.
+    ``core_seconds`` adds up what the workers have spent.  ``made`` names other files than the committed ones.
     """
 
-    def __init__(self, spark: SparkSession, dataset: Dataset, table: str):
-        self.context, self.core_seconds = spark.sparkContext, 0.0
-        self.pieces = list(_pieces(_checked(dataset, table)))
+    def __init__(self, spark: SparkSession, dataset: Dataset, table: str, made: list[dict] | None = None):
+        self.context, self.dataset, self.core_seconds = spark.sparkContext, dataset, 0.0
+        self.pieces: list[tuple[str, list[int]]] = _pieces(
+            dataset, table, files(dataset, table) if made is None else [f["path"] for f in made]
+        )
         grows = self.context.getConf().get("spark.dynamicAllocation.enabled", "false") == "true"  # its cores are not known yet
         self.parts = len(self.pieces) if grows else min(len(self.pieces), 4 * self.context.defaultParallelism)
         self.frame = spark.createDataFrame(pa.Table.from_pylist([{"path": p, "groups": g} for p, g in self.pieces])).repartition(self.parts)
 
     def map(self, function, columns=None) -> list:
+        dataset = self.dataset
         return self._collect(
-            self.context.parallelize(self.pieces, self.parts), lambda piece: function(read_piece(piece[0], piece[1], columns))
+            self.context.parallelize(self.pieces, self.parts), lambda piece: function(read_piece(dataset, piece[0], piece[1], columns))
         )
 
     def by_key(self, pairs, reduce, columns=None) -> list:
+        dataset = self.dataset
+
         def cut(piece):
-            made, spent, error = _attempt(lambda: list(pairs(read_piece(piece[0], piece[1], columns))))
+            made, spent, error = _attempt(lambda: list(pairs(read_piece(dataset, piece[0], piece[1], columns))))
             return [*(made or ()), (TOLD, (spent, error))]
 
         def joined(found):
@@ -147,133 +148,221 @@ def _attempt(call):
         return None, time.process_time() - began, str(error)
 
 
-def _pieces(paths: list[str]):
-    for path in paths:
-        meta, groups, rows_here = pq.read_metadata(path), [], 0
-        for group in range(meta.num_row_groups):
-            groups.append(group)
-            rows_here += meta.row_group(group).num_rows
-            if rows_here >= PIECE or group == meta.num_row_groups - 1:
-                yield path, groups
-                groups, rows_here = [], 0
+def _pieces(dataset: Dataset, table: str, names: list[str]) -> list[tuple[str, list[int]]]:
+    """(file, row groups) of each piece; a file with other columns than the table's is an error that names them."""
+    schema = schemas.TABLES[table]
+
+    def of_file(name):
+        with open_file(dataset, name) as file:
+            if file.schema_arrow.remove_metadata() != schema.remove_metadata():
+                wrong = sorted(set(file.schema_arrow.names) ^ set(schema.names)) or "types"
+                raise InputError(f"{dataset.place}/{name} is not a {table} file of schema version {schemas.VERSION}: {wrong}")
+            sizes = [file.metadata.row_group(g).num_rows for g in range(file.metadata.num_row_groups)]
+        before = np.cumsum(sizes) - sizes
+        return [(name, np.flatnonzero(before // PIECE == k).tolist()) for k in np.unique(before // PIECE)]
+
+    with ThreadPoolExecutor(16) as pool:  # a table has thousands of files, a bucket some ten answers a second
+        return [piece for found in pool.map(of_file, names) for piece in found]
 
 
-def read_piece(path: str, groups: list[int], columns: list[str] | None = None) -> pa.Table:
-    """Row groups of a Parquet file."""
+def read_piece(dataset: Dataset, name: str, groups: list[int], columns: list[str] | None = None) -> pa.Table:
+    """Row groups of a Parquet file of a data set."""
     try:
-        return pq.ParquetFile(path).read_row_groups(groups, columns=columns, use_threads=False)
+        return open_file(dataset, name).read_row_groups(groups, columns=columns, use_threads=False)
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{dataset.place}/{name}: {error}") from error
 
 
-def produce(frame: DataFrame, make, staging: str, tables: tuple[str, ...], footer: dict, reads: str = "", rows_per_group: int = 16_384):
-    """Run ``make`` in the workers and keep what it makes as Parquet under ``staging``.
+class _Sum(AccumulatorParam):
+    """Counts by name, added up over the tasks that are done."""
 
-    ``make`` takes an iterator of record batches and yields ``({table: pa.Table}, counts)``, counts a flat dict of
-    numbers; ``reads`` names the table that the batches are rows of.  Returns (rows by table, counts added up, CPU seconds of the workers).
+    def zero(self, value):
+        return {}
+
+    def addInPlace(self, value1, value2):
+        return {name: value1.get(name, 0) + value2.get(name, 0) for name in value1.keys() | value2.keys()}
+
+
+class Told:
+    """What a progress line shows: rows made of so many, and how many of each status; a chunk at a time, as chunks are done."""
+
+    def __init__(self, spark: SparkSession, rows: int):
+        self.total, self.sum = rows, spark.sparkContext.accumulator({}, _Sum())
+
+    def line(self, seconds: float) -> str:
+        """
+        Rows, rate, time left, and failures by their codes.
+        """
+        counts = dict(self.sum.value)
+        done = counts.pop(ROWS, 0)
+        rate = done / max(seconds, 1e-9)
+        left = f", {(self.total - done) / rate:.0f} s left" if done else ""
+        failed = "".join(f", {name} {int(n)}" for name, n in sorted(counts.items()) if name != OK and name in STATUSES)
+        return f"{done:,} of {self.total:,} rows, {rate:,.0f} rows/s{left}{failed}"
+
+
+def produce(
+    spark: SparkSession,
+    run: Run,
+    chunks: list,
+    make,
+    *,
+    frame: DataFrame | None = None,
+    told: Told | None = None,
+) -> None:
+    """Make the chunks of a run that are not there yet, one Spark task each, and keep their records in ``run.done``.
+
+    ``make(chunk)`` yields ``({table: pa.Table}, counts)``, counts a flat dict of numbers.  With a ``frame`` (of ``routed``) it
+    is ``make(rows)``, the rows of the frame that belong to the chunk, as a table.  An error for people in a chunk does not
+    stop the others; all are told at the end.  A disk or server that fails is tried again by Spark, on whichever worker.
     """
-
-    def work(batches):
-        parts: dict[str, pq.ParquetWriter] = {}
-        sizes: dict[str, int] = {}
-        totals: dict[str, float] = {}
-        attempt = uuid.uuid4().hex[:12]
-        began = time.process_time()
-        error = None
-        for made, counts in _until_error(make(rows.conform(b, schemas.TABLES[reads]) for b in batches) if reads else make(batches)):
-            if isinstance(made, ArcmillError):
-                error = str(made)
-                break
-            for table, data in made.items():
-                schema = schemas.TABLES[table]
-                rows.check(data, schema)
-                if table not in parts:
-                    path = Path(staging) / table / f"part-{attempt}.parquet"
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    repeating = [name for name in schema.names if name not in schemas.DISTINCT]
-                    parts[table] = pq.ParquetWriter(path, schema.with_metadata(footer), compression="zstd", use_dictionary=repeating)
-                    sizes[table] = 0
-                parts[table].write_table(data.replace_schema_metadata(footer), row_group_size=rows_per_group)
-                sizes[table] += data.num_rows
-            for name, number in counts.items():
-                totals[name] = totals.get(name, 0) + number
-        for writer in parts.values():
-            writer.close()
-        spent = time.process_time() - began
-        told: list[tuple] = [(t, f"part-{attempt}.parquet", n, "{}", 0.0, None) for t, n in sizes.items()]
-        told.append((None, None, 0, json.dumps(totals), spent, error))
-        yield pa.RecordBatch.from_pylist([dict(zip(MADE.names, row, strict=True)) for row in told], schema=MADE)
-
-    sums: dict[str, int] = dict.fromkeys(tables, 0)
-    totals: dict[str, float] = {}
-    core_seconds, kept = 0.0, set()
-    told = frame.mapInArrow(work, spark_schema(MADE)).collect()
-    errors = sorted({row["error"] for row in told if row["error"]})
+    todo = [n for n in range(len(chunks)) if n not in run.done]
+    if not todo:
+        return
+    tries = _tries(spark)
+    part = partial(_part, run.dataset, run.run_id, run.footer, tries, told.sum if told else None)
+    if frame is None:
+        items = [(n, chunks[n]) for n in todo]
+        made = spark.sparkContext.parallelize(items, len(items)).map(lambda item: part(item[0], lambda: make(item[1]))).collect()
+    else:
+        made = [json.loads(row["made"]) for row in frame.mapInArrow(_of_frame(part, make, todo), "made string").collect()]
+    errors = sorted({r["error"] for r in made if "error" in r})
+    run.done |= {r["chunk"]: r for r in made if "error" not in r}
     if errors:
         raise InputError("; ".join(errors))
-    for row in told:
-        core_seconds += row["core_seconds"]
-        for name, number in json.loads(row["counts"]).items():
-            totals[name] = totals.get(name, 0) + number
-        if row["table"]:
-            sums[row["table"]] += row["rows"]
-            kept.add((row["table"], row["path"]))
-    lost = [path for table, path in sorted(kept) if not (Path(staging) / table / path).is_file()]
-    if lost:
-        raise InputError(
-            f"{len(lost)} files that the workers wrote are not in {staging}: {lost[0]} ...; is the folder shared by all workers?"
-        )
-    for table in tables:
-        folder = Path(staging) / table
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in folder.iterdir():
-            if (table, path.name) not in kept:
-                path.unlink()
-    return sums, totals, core_seconds
+    if lost := [n for n in todo if n not in run.done]:
+        raise InputError(f"{len(lost)} chunks came back without a record, such as {lost[:3]}")
 
 
-def _until_error(made):
-    """What ``made`` yields; an error for people comes last, as a value: Spark would wrap it in its own traceback."""
+def _part(dataset, run_id, footer, tries, told, number, make) -> dict:
+    """One attempt at a chunk: its record, or the error for people that stopped it."""
+    began, chunk = time.process_time(), Chunk(dataset, run_id, number, footer)
+    counts: dict[str, float] = {}
     try:
-        yield from made
+        for made, more in make():
+            for table, data in made.items():
+                chunk.write(table, data)
+            for name, count in more.items():
+                counts[name] = counts.get(name, 0) + count
+        record = chunk.commit(counts, time.process_time() - began)
+        if told is not None:
+            told.add(record["counts"] | {ROWS: max((f["rows"] for f in record["files"]), default=0)})
+        return record
     except ArcmillError as error:
-        yield error, {}
+        if isinstance(error, Unreachable) and _task().attemptNumber() + 1 < tries:
+            raise
+        return {"chunk": number, "error": str(error)}
+    finally:
+        chunk.abandon()
+
+
+def _task() -> TaskContext:
+    context = TaskContext.get()
+    assert context is not None, "not in a Spark task"
+    return context
+
+
+def _of_frame(part, make, todo: list[int]):
+    def work(batches):
+        mine = [b for b in batches if b.num_rows]
+        number = todo[_task().partitionId()]
+        found = pa.Table.from_batches(mine)
+        if set(found[ROUTE].unique().to_pylist()) != {number}:
+            raise ValueError(f"rows of chunks {found[ROUTE].unique().to_pylist()[:5]} came to chunk {number}")
+        made = part(number, lambda: make(found.drop_columns([ROUTE, SLOT])))
+        yield pa.RecordBatch.from_pydict({"made": [json.dumps(made)]})
+
+    return work
+
+
+def routed(spark: SparkSession, dataset: Dataset, table: str, route, todo: list[int]) -> DataFrame:
+    """The rows of a table that belong to the chunks ``todo``, those of the k-th in partition k, in no order.
+
+    ``route(rows)`` gives the number of each row's chunk.  Spark sends a row by the hash of a column, so each chunk gets a number
+    whose hash leads where it should.
+    """
+    slots, schema = _slots(spark, len(todo)), schemas.TABLES[table]
+    place = np.full(max(todo) + 2, -1)  # the last is for rows of no chunk
+    place[todo] = slots
+    sent = spark.sparkContext.broadcast((place, route))
+    declared = spark_schema(schema).add(ROUTE, "long").add(SLOT, "long")
+
+    def cut(batches):
+        place, route = sent.value
+        for batch in batches:
+            for piece in batch.to_pylist():
+                found = read_piece(dataset, piece["path"], piece["groups"])
+                chunk = route(found)
+                found = found.append_column(ROUTE, pa.array(chunk)).append_column(SLOT, pa.array(place[np.clip(chunk, -1, len(place) - 2)]))
+                yield from found.filter(pc.greater_equal(found[SLOT], 0)).to_batches(max_chunksize=BATCH[table])
+
+    return Pieces(spark, dataset, table).frame.mapInArrow(cut, declared).repartition(len(todo), SLOT)
+
+
+def _slots(spark: SparkSession, parts: int) -> np.ndarray:
+    """Numbers that Spark's hash partitioning sends to partition 0, 1, ..., ``parts`` - 1."""
+    found = np.full(parts, -1)
+    tried = spark.range(max(64, 40 * parts)).selectExpr("id", f"pmod(hash(id), {parts}) AS part").groupBy("part").min("id").collect()
+    for row in tried:
+        found[row[0]] = row[1]
+    if (found < 0).any():
+        raise ValueError(f"no number leads to {(found < 0).sum()} of {parts} partitions")
+    return found
+
+
+def _tries(spark: SparkSession) -> int:
+    """How often Spark tries a task."""
+    master = str(spark.sparkContext.master)
+    if master.startswith("local"):
+        return int(master.split(",")[1].rstrip("]")) if "," in master else 1
+    return int(spark.sparkContext.getConf().get("spark.task.maxFailures", "4"))
 
 
 @contextmanager
-def progress(spark: SparkSession, what: str):
-    """A bar of Spark's finished tasks while the body runs; a line at the end where there is no terminal."""
+def progress(spark: SparkSession, what: str, rows: int = 0):
+    """A bar of what is done while the body runs, of ``rows`` if their number is known (give what it yields to ``produce``), else of
+    Spark's tasks; lines now and then where there is no terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     console = Console(stderr=True)
-    tracker = spark.sparkContext.statusTracker()
-    stop = threading.Event()
-    columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TextColumn("tasks"),
-               TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
+    told, tracker, stop = Told(spark, rows), spark.sparkContext.statusTracker(), threading.Event()
+    columns = (TextColumn("{task.description:<10}"), BarColumn(), TextColumn("{task.fields[said]}"), TimeElapsedColumn())
     began = time.monotonic()
+
+    def state() -> tuple[float, float, str]:
+        """(done, of, in words)."""
+        if rows:
+            return told.sum.value.get(ROWS, 0), rows, told.line(time.monotonic() - began)
+        stages = [info for info in map(tracker.getStageInfo, tracker.getActiveStageIds()) if info]
+        done, of = sum(s.numCompletedTasks for s in stages), sum(s.numTasks for s in stages)
+        return done, of, f"{done} of {of} tasks" if of else ""
+
     with Progress(*columns, console=console, transient=False, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(what, total=None, said="")
 
         def watch():
             last = began
             while not stop.wait(0.5):
-                for stage in tracker.getActiveStageIds():
-                    info = tracker.getStageInfo(stage)
-                    if info:
-                        bar.update(task, total=info.numTasks, completed=info.numCompletedTasks)
-                        if not console.is_terminal and time.monotonic() - last > 20:
-                            last = time.monotonic()
-                            done = f"{info.numCompletedTasks} of {info.numTasks} tasks"
-                            print(f"{what}: {done}, {last - began:.0f} s", file=sys.stderr, flush=True)
+                done, of, said = state()
+                if not said:
+                    continue
+                bar.update(task, total=of, completed=done, said=said)
+                if not console.is_terminal and time.monotonic() - last > QUIET_S:
+                    last = time.monotonic()
+                    print(f"{what}: {said}, {last - began:.0f} s", file=sys.stderr, flush=True)
 
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
         try:
-            yield
+            yield told
         finally:
             stop.set()
             watcher.join()
             bar.update(task, total=1, completed=1)
     if not console.is_terminal:
-        print(f"{what}: done in {time.monotonic() - began:.1f} s", file=sys.stderr, flush=True)
+        print(
+            f"{what}: {told.line(time.monotonic() - began) + ', ' if rows else ''}done in {time.monotonic() - began:.1f} s",
+            file=sys.stderr,
+            flush=True,
+        )

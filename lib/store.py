@@ -1,29 +1,30 @@
-"""Where bytes lie: paths, fingerprints, and the atomic steps that make a folder part of a table.
+"""Where the tables of a data set lie, in a folder or a bucket alike.
 
-Local folders (a path or ``file:``) today.  A table is ``{root}/{dataset}/{table}/tier={tier}/run_id={id}/*.parquet``; a run
-writes under ``_staging`` and its folders are renamed into place, so a reader sees a run's files whole or not at all.
+A table is ``{root}/{dataset}/{table}/tier={tier}/run_id={id}/*.parquet``.  A run puts its files there one by one, whole; its
+record in the table of runs, put last, names them and makes them the table.
 """
 
-import fcntl
 import json
 import os
 import shutil
-import socket
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib.errors import ConfigError, InputError, OutputError
+from lib import lease
+from lib.errors import ConfigError, InputError, OutputError, Unreachable
+from lib.place import Place, at
 
 MARK = "_arcmill.json"
 
 
-def local(uri: str) -> Path:
-    """The path of a ``file:`` URI or plain path."""
-    if uri.startswith(("s3:", "s3a:", "http:", "https:")):
-        raise ConfigError(f"{uri}: only local folders and file: URIs are supported by this version")
-    path = uri.removeprefix("file://").removeprefix("file:")
-    return Path(path).absolute()
+def local(uri: str | Path) -> Path:
+    """The path of a ``file:`` URI or plain path; a bucket is refused."""
+    place = at(uri)
+    if place.local is None:
+        raise ConfigError(f"{uri}: this must be a local folder or file")
+    return place.local
 
 
 def fingerprint(paths) -> dict:
@@ -38,18 +39,19 @@ def fingerprint(paths) -> dict:
     return found
 
 
-def require_space(folder: Path, need_bytes: int) -> None:
-    """Make the folder; raise unless it can be written and has the room."""
+def require_space(place: Place, need_bytes: int) -> None:
+    """Raise unless files can be written to the place, and its disk has the room."""
+    probe = f".probe-{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{os.getpid()}"
-        probe.write_bytes(b"x")
-        probe.unlink()
-    except OSError as error:
-        raise OutputError(f"cannot write to {folder}: {error.strerror}") from error
-    free = shutil.disk_usage(folder).free
-    if free < need_bytes:
-        raise OutputError(f"{folder} has {free / 1e9:.1f} GB free, this run may need {need_bytes / 1e9:.1f} GB: free some space")
+        place.put(probe, b"x")
+        place.delete([probe])
+    except Unreachable as error:
+        raise OutputError(f"cannot write to {place}: {error}") from error
+    if place.local:
+        place.local.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(place.local).free
+        if free < need_bytes:
+            raise OutputError(f"{place} has {free / 1e9:.1f} GB free, this run may need {need_bytes / 1e9:.1f} GB: free some space")
 
 
 def write_json(path: Path, value) -> None:
@@ -60,88 +62,59 @@ def write_json(path: Path, value) -> None:
     os.replace(part, path)
 
 
-@contextmanager
-def held(path: Path, what: str):
-    """Hold a folder, by the lock file ``path`` in it, for one writer; a second one is refused, and told who is first.
-
-    The lock is the kernel's (flock): it ends with the process that holds it, however that dies.
-    """
-    try:
-        lock = open(path, "a+")  # noqa: SIM115 (held for the length of the run)
-    except OSError as error:
-        raise OutputError(f"cannot write to {path.parent}: {error.strerror}") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            first = lock.read().strip() or "another process"
-            raise OutputError(f"{path.parent} is being written by {first}; lock: {path}") from None
-        lock.seek(0)
-        lock.truncate()
-        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "what": what}, lock)
-        lock.flush()
-        yield
-        lock.seek(0)
-        lock.truncate()
-
-
 @dataclass(frozen=True)
 class Dataset:
-    """The tables of one tier of one data set."""
+    """The tables of one tier of one data set; names are relative to ``place``, the data set's folder."""
 
-    root: Path
+    root: Place
     name: str
     tier: str
 
     @classmethod
-    def at(cls, root: str, name: str, tier: str) -> "Dataset":
+    def at(cls, root: str | Path, name: str, tier: str) -> "Dataset":
         for what, text in (("dataset", name), ("tier", tier)):
             if not text or not all(c.isalnum() or c in "-_." for c in text) or text.startswith((".", "_")):
                 raise ConfigError(f"{what} name must be letters, digits, - _ . and not start with . or _, got {text!r}")
-        return cls(local(root), name, tier)
+        return cls(at(root), name, tier)
 
     @property
-    def folder(self) -> Path:
+    def place(self) -> Place:
         return self.root / self.name
 
-    def table(self, table: str) -> Path:
-        return self.folder / table / f"tier={self.tier}"
+    def table(self, table: str) -> str:
+        """Folder of a table."""
+        return f"{table}/tier={self.tier}"
 
-    def run(self, table: str, run_id: str) -> Path:
-        return self.table(table) / f"run_id={run_id}"
+    def run(self, table: str, run_id: str) -> str:
+        """Folder of a run's files of a table."""
+        return f"{self.table(table)}/run_id={run_id}"
 
-    def staging(self, run_id: str) -> Path:
-        return self.folder / "_staging" / f"tier={self.tier}" / run_id
+    def log(self, run_id: str = "") -> str:
+        """Folder of the records of a run's chunks."""
+        return f"_log/tier={self.tier}/{run_id}".rstrip("/")
+
+    def scratch(self) -> Path:
+        """A folder of this machine's disk for files on their way to their table."""
+        disk = self.place.local or Path(tempfile.gettempdir()) / "arcmill"
+        return disk / "_scratch" / f"tier={self.tier}"
 
     def claim(self) -> None:
         """Make the folder ours; refuse one that holds other data."""
-        mark = self.folder / MARK
-        if mark.is_file():
+        if self.place.has(MARK):
             return
-        if self.folder.exists() and any(self.folder.iterdir()):
-            some = ", ".join(sorted(p.name for p in self.folder.iterdir())[:3])
-            raise OutputError(f"{self.folder} holds other data ({some}): give another --root or --dataset")
-        require_space(self.folder, 0)
-        write_json(mark, {"arcmill": "data set", "dataset": self.name})
-
-    def publish(self, run_id: str, tables: list[str]) -> None:
-        """Rename a run's staged folders into their tables."""
-        for table in tables:
-            final = self.run(table, run_id)
-            final.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(self.staging(run_id) / table, final)
-        shutil.rmtree(self.staging(run_id), ignore_errors=True)
+        there = sorted({f.name.split("/")[0] for f in self.place.files()})
+        if there:
+            raise OutputError(f"{self.place} holds other data ({', '.join(there[:3])}): give another --root or --dataset")
+        require_space(self.place, 0)
+        self.place.create(MARK, json.dumps({"arcmill": "data set", "dataset": self.name}).encode())
 
     def drop(self, table: str, run_id: str) -> None:
-        """Take a run out of a table: renamed away first, so that no reader sees half of it."""
-        folder = self.run(table, run_id)
-        if folder.exists():
-            gone = self.staging(f"dropped-{run_id}") / table
-            gone.parent.mkdir(parents=True, exist_ok=True)
-            os.rename(folder, gone)
-            shutil.rmtree(gone)
+        """Remove a run's files of a table."""
+        self.drop_names(f.name for f in self.place.files(self.run(table, run_id)))
+
+    def drop_names(self, names: Iterable[str]) -> None:
+        self.place.delete(list(names))
 
     def writer(self, what: str):
         """Hold the tier for one writer."""
-        return held(self.folder / f"_writer-{self.tier}.json", what)
+        return lease.held(self.place, f"_lease/tier={self.tier}", f"{what} of tier {self.tier}")

@@ -7,9 +7,7 @@ import argparse
 import json
 import sys
 
-import pyarrow.parquet as pq
-
-from lib import config, rows, runs, schemas, spark, store, tiers
+from lib import config, place, rows, runs, schemas, spark, store, tiers
 from lib.errors import ArcmillError
 from validation import manifest, physics, report, stamps
 from validation.result import Data, Result, compute_facts
@@ -44,10 +42,10 @@ def judge(args) -> tuple[str, dict]:
     tier = tiers.load(args.tier)
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
     tier = as_made(tier, dataset)
-    folder = store.local(args.report) if args.report else dataset.folder / "report" / tier.name
+    folder = place.at(args.report) if args.report else dataset.place / f"report/{tier.name}"
     settings = config.plain(tier)
     inputs: dict = {table: runs.committed(dataset, table) for table in ("parent", "manifest", "stamps", "metrics")}
-    inputs |= {"files": store.fingerprint(p for t in inputs for p in runs.files(dataset, t))}
+    inputs |= {"files": {name: print_ for t in inputs for name, print_ in runs.fingerprint(dataset, t).items()}}
     inputs |= {"validation": runs.code_version("lib", "validation")}
     with runs.start(dataset, "validation", ["validation"], settings, inputs, replace=True) as run:
         kept = report.read(folder, run.run_id) if run.reused else None
@@ -61,23 +59,21 @@ def judge(args) -> tuple[str, dict]:
             with spark.progress(session, "validation"):
                 results = validate(data)
                 made = [r.row(tier.name, run.run_id) for r in results]
-                staged = dataset.staging(run.run_id) / "validation"
-                staged.mkdir(parents=True)
-                table = rows.table({k: [m[k] for m in made] for k in schemas.VALIDATION.names}, schemas.VALIDATION)
-                pq.write_table(table.replace_schema_metadata(run.footer), staged / "gates.parquet")
+                run.write("validation", rows.table({k: [m[k] for m in made] for k in schemas.VALIDATION.names}, schemas.VALIDATION))
                 about = {
                     "run_id": run.run_id, "started": run.started, "code_version": runs.code_version(),
                     "config_hash": run.footer["config_hash"], "config": json.dumps(settings, indent=1),
                 }  # fmt: skip
-                run.commit({"rows": {"validation": len(made)}}, 0.0)
+                run.commit({})
                 report.write(data, results, GATES, about, folder)
+                data.close()
     report.terminal(results)
     verdict = report.verdict(results)
     counted = {
-        t: sum(pq.ParquetFile(p).metadata.num_rows for p in runs.files(dataset, t))
+        t: sum(runs.open_file(dataset, name).metadata.num_rows for name in runs.files(dataset, t))
         for t in ("parent", "manifest", "stamps", "metrics", "validation")
     }
-    return verdict, {"verdict": verdict, "rows": counted, "report": str(folder / "report.html")}
+    return verdict, {"verdict": verdict, "rows": counted, "report": str(folder / "report.html").rstrip("/")}
 
 
 def as_made(tier: tiers.Tier, dataset: store.Dataset) -> tiers.Tier:

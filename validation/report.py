@@ -2,12 +2,11 @@
 
 import json
 from importlib import resources
-from pathlib import Path
 
 import jinja2
 
+from lib.place import Place
 from lib.schemas import SPLITS
-from lib.store import write_json
 from validation import plots
 from validation.result import ERROR, FAIL, NOT_APPLICABLE, Data, Result
 
@@ -30,13 +29,13 @@ def counts(data: Data) -> list[dict]:
     return [table[k] for k in sorted(table)]
 
 
-def write(data: Data, results: list[Result], gates, run: dict, folder: Path) -> Path:
+def write(data: Data, results: list[Result], gates, run: dict, folder: Place) -> None:
     """``report.html`` and ``report.json`` in a folder; a part of the page that cannot be drawn says why."""
     page = {
         "verdict": verdict(results), "tier": data.tier.name, "dataset": data.dataset.name, "run": run,
         "gates": [r.row(data.tier.name, run["run_id"]) for r in results],
     }  # fmt: skip
-    write_json(folder / "report.json", page)
+    folder.put("report.json", (json.dumps(page, indent=1, sort_keys=True, default=str) + "\n").encode())
     drawn = {name: _try(part, data) for name, part in (("counts", counts), ("figures", plots.figures), ("galleries", plots.galleries))}
     text = (resources.files("validation") / "report.html").read_text()
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(text)
@@ -50,19 +49,16 @@ def write(data: Data, results: list[Result], gates, run: dict, folder: Path) -> 
             "keys": json.loads(row["examples"]),
         }
     html = template.render(**page, splits=SPLITS, **drawn)
-    part = folder / "report.html.part"
-    part.write_text(html)
-    part.replace(folder / "report.html")
-    return folder / "report.html"
+    folder.put("report.html", html.encode())
 
 
-def read(folder: Path, run_id: str) -> dict | None:
+def read(folder: Place, run_id: str) -> dict | None:
     """``report.json`` of that validation run; None if the folder holds none or another's."""
     try:
-        page = json.loads((folder / "report.json").read_text())
-    except (OSError, ValueError):
+        page = json.loads(folder.read("report.json"))
+    except (FileNotFoundError, ValueError):
         return None
-    return page if page["run"]["run_id"] == run_id and (folder / "report.html").is_file() else None
+    return page if page["run"]["run_id"] == run_id and folder.has("report.html") else None
 
 
 def _try(part, data: Data) -> dict:

@@ -1,6 +1,7 @@
 """What a gate is, and what it says."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -59,11 +60,22 @@ class Data:
     session: SparkSession
     dataset: Dataset
     tier: Tier
+    frames: dict[str, DataFrame] = field(default_factory=dict)
     facts: dict[str, dict] = field(default_factory=dict)
     broken: dict[str, Exception] = field(default_factory=dict)  # gates whose aggregates could not be computed
 
-    def frame(self, table: str) -> DataFrame:
-        return spark.read(self.session, self.dataset, table)
+    def frame(self, table: str, columns: list[str] | None = None) -> DataFrame:
+        """A table, kept by Spark once read; or some columns of it, read anew: of stamps those without need of the pixels."""
+        if columns is not None:
+            return spark.read(self.session, self.dataset, table, columns)
+        if table not in self.frames:
+            self.frames[table] = spark.read(self.session, self.dataset, table).persist()
+        return self.frames[table]
+
+    def close(self) -> None:
+        for frame in self.frames.values():
+            frame.unpersist()
+        self.frames.clear()
 
     @cached_property
     def classes(self):
@@ -127,7 +139,9 @@ def compute_facts(data: Data, gates: list[Gate]) -> None:
             continue
         try:
             columns = [column.alias(f"a{k}") for k, column in enumerate(wanted.values())]
-            row = data.frame(table).agg(*columns).collect()[0]
+            named = [name for name in schemas.TABLES[table].names if any(re.search(rf"\b{name}\b", str(c)) for c in columns)]
+            frame = data.frame(table, named) if table == "stamps" else data.frame(table)
+            row = frame.agg(*columns).collect()[0]
         except Exception as error:
             data.broken |= dict.fromkeys({name for name, _ in wanted}, error)
             continue

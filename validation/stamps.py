@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.sql import functions as F
 
 from lib import config, injection, reader, runs, schemas, tiers
@@ -27,7 +26,7 @@ def schema(data: Data, facts) -> object:
         wanted = schemas.TABLES[table]
         for path in data.files(table):
             n += 1
-            found = pq.read_schema(path)
+            found = runs.open_file(data.dataset, path).schema_arrow
             if found.names != wanted.names:
                 odd = sorted(set(found.names) ^ set(wanted.names))
                 wrong.append(f"{table}: columns {odd or 'in another order'}")
@@ -51,8 +50,9 @@ def one_run(data: Data, facts) -> object:
     for table in TABLES:
         for path in data.files(table):
             n += 1
-            meta = pq.read_schema(path).metadata or {}
-            kinds[table].add(tuple(meta.get(k, b"none").decode() for k in (b"run_id", b"code_version", b"config_hash")))
+            meta = runs.open_file(data.dataset, path).schema_arrow.metadata or {}
+            made = tuple(meta.get(k, b"none").decode() for k in (b"code_version", b"config_hash"))
+            kinds[table].add((runs.owner(path), *made))
     mixed = [f"{t}: {sorted(k)}" for t, k in kinds.items() if len(k) != 1]
     if kinds["stamps"] != kinds["metrics"]:
         mixed.append("stamps and metrics are of different runs")
@@ -63,7 +63,7 @@ def one_run(data: Data, facts) -> object:
 
 @gate("rows_match", "stamps", "manifest, stamps and metrics hold the same tasks", unit="rows")
 def rows_match(data: Data, facts) -> object:
-    ids = {t: data.frame(t).select("task_id") for t in ("manifest", "stamps", "metrics")}
+    ids = {t: data.frame(t, ["task_id"]) for t in ("manifest", "stamps", "metrics")}
     found, examples, n = {}, [], ids["manifest"].count()
     for a, b in (("manifest", "stamps"), ("stamps", "manifest"), ("manifest", "metrics"), ("metrics", "manifest")):
         lost = ids[a].join(ids[b], "task_id", how="left_anti")
@@ -189,9 +189,8 @@ def _pixels(batches):
 
 
 def _scan(data: Data):
-    made = (
-        data.frame("stamps").filter("status = 'ok'").select("task_id", "role", "bands", "stamp_side_pix", "stamp", "arc", "invvar", "mask")
-    )
+    columns = ["task_id", "role", "bands", "stamp_side_pix", "stamp", "arc", "invvar", "mask"]
+    made = data.frame("stamps", [*columns, "status"]).filter("status = 'ok'").select(*columns)
     return made.mapInArrow(_pixels, PIXELS)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from astropy.io import fits
 
 from lib.errors import RowError
+from lib.place import Place
 from lib.survey import wcs
 
 PSF_KINDS = {"coadd": "copsf", "map": "psfsize"}  # the coadds behind a tier's sources of the PSF; its others are columns
@@ -34,7 +35,7 @@ def wanted(bands, psf_sources) -> list[tuple[str, str, bool]]:
 class Brick:
     """A brick's files, opened when first asked for and closed with the brick."""
 
-    survey: Path
+    survey: Place
     name: str
     _open: dict = field(default_factory=dict)
     _kernels: dict = field(default_factory=dict)
@@ -48,11 +49,11 @@ class Brick:
         self._open.clear()
 
     def has(self, kind: str, band: str = "") -> bool:
-        return path(self.survey, self.name, kind, band).is_file()
+        return path(self.survey.local, self.name, kind, band).is_file()
 
     def _hdu(self, kind: str, band: str = ""):
         if (kind, band) not in self._open:
-            file = path(self.survey, self.name, kind, band)
+            file = path(self.survey.local, self.name, kind, band)
             try:
                 hdus = fits.open(file, memmap=False, lazy_load_hdus=False)
                 self._open[kind, band] = (hdus, next(h for h in hdus if h.is_image and len(h.shape) == 2))
@@ -84,11 +85,11 @@ class Brick:
         try:
             data = hdu.section[y0 : y0 + height, x0 : x0 + width]
         except Exception as error:  # the decoders of a damaged tile raise many kinds
-            raise RowError("unreadable", f"{path(self.survey, self.name, kind, band)}: {error}") from error
+            raise RowError("unreadable", f"{path(self.survey.local, self.name, kind, band)}: {error}") from error
         if data.shape != (height, width):
-            raise RowError("unreadable", f"{path(self.survey, self.name, kind, band)}: truncated")
+            raise RowError("unreadable", f"{path(self.survey.local, self.name, kind, band)}: truncated")
         if kind == "maskbits" and data.dtype.kind not in "iu":
-            raise RowError("unreadable", f"{path(self.survey, self.name, kind, band)}: bits must be integers, got {data.dtype}")
+            raise RowError("unreadable", f"{path(self.survey.local, self.name, kind, band)}: bits must be integers, got {data.dtype}")
         return np.ascontiguousarray(data.astype(data.dtype.newbyteorder("=")))
 
     def kernel(self, band: str) -> np.ndarray:

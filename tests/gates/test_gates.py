@@ -19,6 +19,7 @@ from lib.imaging import photometry, psf
 from lib.lensing import magnification
 from lib.schemas import BANDS, SPLITS
 from lib.store import Dataset
+from tests import tables
 from tests.gates import test_manifest_gates
 from validation import report
 from validation.__main__ import GATES, main, validate
@@ -38,12 +39,7 @@ class Broken:
 
     def rows(self, table: str, change: Callable[[pa.Table], pa.Table]) -> None:
         """Rewrite a table: ``change`` takes and returns all its rows; schema and footer are kept."""
-        paths = runs.files(self.dataset, table)
-        footer = pq.read_schema(paths[0]).metadata
-        changed = change(pa.concat_tables(pq.ParquetFile(p).read() for p in paths))
-        for path in paths:
-            Path(path).unlink()
-        pq.write_table(changed.replace_schema_metadata(footer), paths[0])
+        tables.rewrite(self.dataset, table, change)
 
     def column(self, table: str, name: str, values: Callable[[dict], object]) -> None:
         """Rewrite a column: ``values`` takes a row and returns what it holds from now on."""
@@ -195,15 +191,26 @@ def _(broken):
 
 def reprint(broken: Broken, table: str, **footer: str) -> None:
     """Change the footer of one file of a table."""
-    path = runs.files(broken.dataset, table)[0]
+    path = tables.paths(broken.dataset, table)[0]
     rows = pq.ParquetFile(path).read()
-    Path(path).unlink()
+    path.unlink()
     pq.write_table(rows.replace_schema_metadata(rows.schema.metadata | {k.encode(): v.encode() for k, v in footer.items()}), path)
+
+
+@fault("one_run", "the files of two configs are mixed", r"stamps: .*another-config", lambda n: n == 2)
+def _(broken):
+    reprint(broken, "stamps", config_hash="another-config")
 
 
 @fault("one_run", "the files of two runs are mixed", r"stamps: .*another-run", lambda n: n == 2)
 def _(broken):
-    reprint(broken, "stamps", run_id="another-run")
+    path = tables.paths(broken.dataset, "stamps")[0]
+    other = path.parent.with_name("run_id=another-run") / path.name
+    other.parent.mkdir()
+    shutil.move(path, other)
+    place = tables.folder(broken.dataset)
+    moved = {str(path.relative_to(place)): str(other.relative_to(place))}
+    rewrite_record(broken, "inject", lambda row: row | {"files": [f | {"path": moved.get(f["path"], f["path"])} for f in row["files"]]})
 
 
 @fault("one_run", "stamps and metrics are of two versions of the code", r"stamps and metrics are of different runs")
@@ -344,7 +351,7 @@ def _(broken):
 
 
 def rewrite_record(broken: Broken, command: str, change: Callable[[dict], dict]) -> None:
-    for path in broken.dataset.table("runs").glob("run_id=*/*.parquet"):
+    for path in tables.folder(broken.dataset, broken.dataset.table("runs")).glob("run_id=*/*.parquet"):
         table = pq.ParquetFile(path).read()
         rows = [change(r) if r["command"] == command else r for r in table.to_pylist()]
         path.unlink()  # a link to the original's file
@@ -486,7 +493,7 @@ def tier(tiny_tier):
 
 @pytest.fixture
 def broken(tiny_dataset, tmp_path, monkeypatch):
-    shutil.copytree(tiny_dataset.root, tmp_path / "root", copy_function=os.link)  # what is broken is a new file
+    shutil.copytree(tables.root(tiny_dataset), tmp_path / "root", copy_function=os.link)  # what is broken is a new file
     return Broken(Dataset.at(str(tmp_path / "root"), tiny_dataset.name, tiny_dataset.tier), monkeypatch)
 
 
@@ -519,7 +526,7 @@ def test_empty_tables_are_an_error_in_every_gate_that_reads_rows(broken, spark, 
 
 
 def test_a_gate_that_cannot_be_computed_is_an_error_that_blocks(broken, spark, tier):
-    shutil.rmtree(broken.dataset.table("metrics"))
+    shutil.rmtree(tables.folder(broken.dataset, broken.dataset.table("metrics")))
     for name in ("ranges", "rows_match", "magnification_ratio"):
         result = judge(name, Data(spark, broken.dataset, tier))
         assert (result.outcome, result.blocks) == ("error", True)

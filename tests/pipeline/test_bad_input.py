@@ -20,14 +20,14 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from jobs.__main__ import main
-from lib import runs, schemas, tiers
+from lib import place, runs, schemas, tiers
 from lib.errors import ConfigError, InputError
 from lib.injection import inject
 from lib.lensing import render
 from lib.schemas import BANDS
 from lib.store import Dataset
 from lib.survey import bricks, masks, sweeps
-from tests import tiny
+from tests import tables, tiny
 
 SIDE = 64
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +72,7 @@ def table(tasks: list[dict]) -> pa.Table:
 
 def made(tasks: list[dict], survey: Path, tier) -> list[dict]:
     """STAMPS rows with the METRICS of the same task under ``metrics``; both must tell the same."""
-    out = inject(table(tasks), survey, tier)
+    out = inject(table(tasks), place.at(survey), tier)
     stamps, metrics = out["stamps"].to_pylist(), out["metrics"].to_pylist()
     for stamp, metric, task in zip(stamps, metrics, tasks, strict=True):
         assert stamp["task_id"] == metric["task_id"] == task["task_id"]
@@ -131,7 +131,7 @@ def test_a_stamp_that_touches_the_edge_from_inside_is_made(tasks, brick, tiny_su
 def test_a_bug_stops_the_job_and_names_the_task(tasks, tiny_survey, tier, monkeypatch):
     monkeypatch.setattr(render, "draw", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError) as error:
-        inject(table(tasks[:1]), tiny_survey, tier)
+        inject(table(tasks[:1]), place.at(tiny_survey), tier)
     assert f"task_id={tasks[0]['task_id']} brick={tasks[0]['brickname']}" in error.value.__notes__
 
 
@@ -348,7 +348,7 @@ def flags(tiny_tier, tmp_path):
 
 @pytest.fixture
 def copied(tiny_dataset, tmp_path):
-    shutil.copytree(tiny_dataset.root, tmp_path / "root")
+    shutil.copytree(tables.root(tiny_dataset), tmp_path / "root")
     return Dataset.at(str(tmp_path / "root"), "set", "tiny")
 
 
@@ -490,7 +490,7 @@ def test_a_changed_recipe_is_refused_by_its_keys_and_replaces_on_demand(copied, 
     assert main([*argv, "--replace"]) == 0
     after = run_ids(copied)
     assert after["manifest"] != before["manifest"] and len(after["manifest"]) == 1
-    assert not copied.run("manifest", before["manifest"][0]).exists()
+    assert not tables.folder(copied, copied.run("manifest", before["manifest"][0])).exists()
     assert Counter(runs.read(copied, "manifest")["role"].to_pylist()) == {"injected": 72, "paired_control": 36, "unpaired_control": 12}
 
 
@@ -518,30 +518,27 @@ def test_a_second_writer_is_refused_and_told_of_the_first(copied, flags, no_work
     with copied.writer("inject"):
         assert main(["manifest", *flags]) == 3
         said = capsys.readouterr().err
-    assert f"{copied.folder} is being written by" in said
-    assert '"what": "inject"' in said
-    assert f'"pid": {os.getpid()}' in said
-    assert "_writer-tiny.json" in said
+    assert f"{copied.place} is being written by inject of tier tiny (process {os.getpid()} on " in said
     assert main(["manifest", *flags]) == 0
 
 
 def test_a_writer_that_is_killed_leaves_no_lock(copied, flags, no_work):
-    """The lock is the kernel's: it goes with the process, whatever the file still says."""
+    """The lease of a dead process of this machine is free at once, whatever its file still says."""
     code = f"""
 import os, signal
 from lib.store import Dataset
-with Dataset.at({str(copied.root)!r}, "set", "tiny").writer("inject"):
+with Dataset.at({str(tables.root(copied))!r}, "set", "tiny").writer("inject"):
     os.kill(os.getpid(), signal.SIGKILL)
 """
     died = subprocess.run([sys.executable, "-c", code], cwd=ROOT)
     assert died.returncode == -signal.SIGKILL
-    assert "inject" in next(copied.folder.glob("_writer-*.json")).read_text()
+    assert "inject" in next(tables.folder(copied, "_lease").rglob("*.json")).read_text()
     assert main(["manifest", *flags]) == 0
 
 
 def test_what_a_killed_run_left_is_never_read_and_is_swept_away(copied, flags, no_work):
     before = runs.read(copied, "manifest")
-    ghost, staged = copied.run("manifest", "ghost"), copied.staging("ghost") / "manifest"
+    ghost, staged = tables.folder(copied, copied.run("manifest", "ghost")), copied.scratch() / "some"
     for folder in (ghost, staged):
         folder.mkdir(parents=True)
         pq.write_table(before, folder / "part-0.parquet")
@@ -552,7 +549,7 @@ def test_what_a_killed_run_left_is_never_read_and_is_swept_away(copied, flags, n
 
 
 def test_a_run_that_fails_leaves_neither_files_nor_lock_and_can_be_repeated(flags, tiny_survey, spark, monkeypatch, capsys):
-    def full(batches, **settings):
+    def full(path, **settings):
         raise OSError(errno.ENOSPC, "No space left on device")
         yield
 
@@ -563,8 +560,8 @@ def test_a_run_that_fails_leaves_neither_files_nor_lock_and_can_be_repeated(flag
     said = capsys.readouterr().err.splitlines()
     assert said[-1] == "parent: the disk is full: free some space and run the same command again"
     assert not any("Traceback" in line for line in said)
-    folder = Dataset.at(flags[3], "set", "tiny").folder
-    assert [p for p in folder.rglob("*") if p.is_file() and p.name not in ("_arcmill.json", "_writer-tiny.json")] == []
+    left = tables.files(tables.folder(Dataset.at(flags[3], "set", "tiny")))
+    assert left == ["_arcmill.json", "_lease/tier=tiny/00000001.json"]
     assert main(argv) == 0
 
 
@@ -582,7 +579,7 @@ def test_a_replacement_that_fails_leaves_what_it_would_have_replaced(copied, fla
 
 
 def test_a_table_whose_files_were_removed_is_made_again(copied, flags, spark):
-    shutil.rmtree(copied.run("manifest", runs.committed(copied, "manifest")[0]))
+    shutil.rmtree(tables.folder(copied, copied.run("manifest", runs.committed(copied, "manifest")[0])))
     assert runs.committed(copied, "manifest") == []
     assert main(["manifest", *flags]) == 0
     assert runs.read(copied, "manifest").num_rows == 120
@@ -595,26 +592,24 @@ def test_a_kill_between_a_new_run_and_the_drop_of_the_old_leaves_one_table(copie
     with monkeypatch.context() as patch:
         patch.setattr(runs, "_drop", lambda *_: None)
         with runs.start(copied, "parent", ["parent"], settings, {"other": 1}, replace=True) as run:
-            folder = copied.staging(run.run_id) / "parent"
-            folder.mkdir(parents=True)
-            shutil.copy(next(copied.run("parent", old[0]).glob("*.parquet")), folder / "part-0.parquet")
-            run.commit({"rows": {"parent": 1}}, 0.0)
-    assert copied.run("parent", old[0]).is_dir()
+            run.write("parent", runs.read(copied, "parent"))
+            run.commit({})
+    assert tables.folder(copied, copied.run("parent", old[0])).is_dir()
     assert runs.committed(copied, "parent") == [run.run_id]
     with runs.start(copied, "parent", ["parent"], settings, {"other": 1}) as again:
         assert again.reused
-    assert not copied.run("parent", old[0]).exists()
+    assert not tables.folder(copied, copied.run("parent", old[0])).exists()
 
 
 def test_two_tiers_of_a_data_set_do_not_sweep_each_other(tmp_path):
     a, b = (Dataset.at(str(tmp_path), "set", t) for t in ("one", "two"))
     settings = {}
     with runs.start(a, "job", ["parent"], settings, {}) as first:
-        staged = a.staging(first.run_id) / "parent"
-        staged.mkdir(parents=True)
-        (staged / "part-0.parquet").write_bytes(b"x")
+        chunk = first.chunk(0)
+        chunk.write("parent", schemas.PARENT.empty_table())
         with runs.start(b, "job", ["parent"], settings, {}):
-            assert (staged / "part-0.parquet").is_file()
+            assert chunk.folder.is_dir()
+        chunk.abandon()
 
 
 def test_a_flag_that_changes_the_table_is_part_of_its_key(tmp_path, tiny_survey, tiny_tier, spark, capsys):

@@ -24,12 +24,12 @@ import pytest
 from astropy.io import fits
 
 from jobs.__main__ import main
-from lib import runs
+from lib import place, runs
 from lib.errors import ConfigError, InputError
 from lib.store import Dataset, held
 from lib.survey import bricks, integrity, mirror, roots
 from lib.survey.mirror import Tries
-from tests import tiny
+from tests import tables, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = tiny.BRICKS[0]
@@ -454,14 +454,14 @@ def test_a_brick_is_copied_from_a_bucket(bucket, published, tmp_path):
 @pytest.fixture
 def copied(tiny_dataset, tmp_path):
     """The data set, in a root of its own."""
-    shutil.copytree(tiny_dataset.root, tmp_path / "root")
+    shutil.copytree(tables.root(tiny_dataset), tmp_path / "root")
     return Dataset.at(str(tmp_path / "root"), "set", "tiny")
 
 
 @pytest.fixture
 def job(copied, tiny_tier, tmp_path):
     """``cache`` with more flags; its exit code."""
-    flags = ["--tier", str(tiny_tier), "--root", str(copied.root), "--dataset", "set", "--survey", str(tmp_path / "copy")]
+    flags = ["--tier", str(tiny_tier), "--root", str(tables.root(copied)), "--dataset", "set", "--survey", str(tmp_path / "copy")]
     return lambda source, *more: main(["cache", "--source", source, *flags, "--backoff", "0.01", "--attempts", "3", *more])
 
 
@@ -478,7 +478,7 @@ def test_stamps_from_the_copy_are_those_from_the_survey(spark, server, job, copi
     assert Counter(row["status"] for row in rows) == {"copied": 10 * len(names), "absent": 4 * len(names)}
     told = {row["file"]: row for row in rows}
     assert (told[IMAGE]["attempts"], told[MASK]["attempts"]) == (2, 3)
-    flags = ["--tier", str(tiny_tier), "--root", str(copied.root), "--dataset", "set"]
+    flags = ["--tier", str(tiny_tier), "--root", str(tables.root(copied)), "--dataset", "set"]
     before = {table: runs.read(copied, table).sort_by("task_id") for table in ("stamps", "metrics")}
     assert main(["inject", "--survey", str(tmp_path / "copy"), *flags, "--replace"]) == 0
     for table, rows_before in before.items():
@@ -543,9 +543,9 @@ def test_a_full_disk_is_told_and_nothing_is_published(spark, server, job, copied
 def test_a_target_in_use_or_a_source_out_of_reach_is_told_before_any_work(spark, server, job, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("lib.spark.produce", lambda *_, **__: pytest.fail("work was started"))
     (tmp_path / "copy").mkdir()
-    with held(tmp_path / "copy" / "_writer-cache.json", "another cache"):
+    with held(place.at(tmp_path / "copy"), "_lease-cache", "another cache"):
         assert job(server.url) == 3
-    assert '"what": "another cache"' in capsys.readouterr().err
+    assert "is being written by another cache (process" in capsys.readouterr().err
     assert job("http://127.0.0.1:9") == 3
     assert "cannot reach http://127.0.0.1:9" in capsys.readouterr().err
     assert job("https://me:hunter2@host/dr10") == 2

@@ -1,7 +1,6 @@
 """Hard negatives: from scores to a threshold of a known false-positive rate, one of each galaxy, and through the manifest to stamps."""
 
 import json
-import os
 import re
 import shutil
 
@@ -17,6 +16,7 @@ from lib import draws, runs, sampling, tiers
 from lib.errors import InputError
 from lib.sampling import tasks
 from lib.store import Dataset
+from tests import tables
 from validation.__main__ import GATES
 from validation.result import Data, compute_facts
 
@@ -45,8 +45,8 @@ def here(tiny_dataset, tmp_path):
     for table in ("parent", "manifest"):
         for run in runs.committed(tiny_dataset, table):
             for name in (table, "runs"):
-                shutil.copytree(tiny_dataset.run(name, run), copy.run(name, run))
-    shutil.copy(tiny_dataset.folder / "_arcmill.json", copy.folder)
+                shutil.copytree(tables.folder(tiny_dataset, tiny_dataset.run(name, run)), tables.folder(copy, copy.run(name, run)))
+    shutil.copy(tables.folder(tiny_dataset, "_arcmill.json"), tables.folder(copy))
     return copy
 
 
@@ -65,7 +65,7 @@ def mine(here, tiny_tier, tmp_path, capsys):
             scores.to_csv(path, index=False)
         elif not path.is_dir():
             scores.to_parquet(path, index=False)
-        where = ["--tier", str(tiny_tier), "--root", str(here.root), "--dataset", "set", "--scores", str(path), "--replace"]
+        where = ["--tier", str(tiny_tier), "--root", str(tables.root(here)), "--dataset", "set", "--scores", str(path), "--replace"]
         capsys.readouterr()
         code = main(["negatives", *where, *flags])
         return code, runs.read(here, "negatives").to_pandas() if not code else capsys.readouterr().err
@@ -164,7 +164,7 @@ def test_scores_at_fault_are_named_and_nothing_is_written(name, controls, mine, 
     code, said = mine(change(random_scores(controls)))
     assert code == 3
     assert re.search(sentence, said), said
-    assert not here.table("negatives").exists()
+    assert not tables.folder(here, here.table("negatives")).exists()
 
 
 @pytest.mark.parametrize(
@@ -182,12 +182,12 @@ def test_too_few_galaxies_are_an_error(flags, sentence, controls, mine):
 def with_negatives(tiny_dataset, tiny_survey, tiny_tier, controls, tmp_path_factory):
     """(a data set whose manifest and stamps hold hard negatives, the table of negatives)."""
     root = tmp_path_factory.mktemp("hard")
-    shutil.copytree(tiny_dataset.folder, root / "set")
+    shutil.copytree(tables.folder(tiny_dataset), root / "set")
     random_scores(controls, seed=4).to_parquet(root / "scores.parquet", index=False)
-    tables = ["--tier", str(tiny_tier), "--root", str(root), "--dataset", "set"]
-    assert main(["negatives", *tables, "--scores", str(root / "scores.parquet"), "--count", "9"]) == 0
-    assert main(["manifest", *tables, "--negatives", str(root / "set"), "--replace"]) == 0
-    assert main(["inject", *tables, "--survey", str(tiny_survey), "--replace"]) == 0
+    where = ["--tier", str(tiny_tier), "--root", str(root), "--dataset", "set"]
+    assert main(["negatives", *where, "--scores", str(root / "scores.parquet"), "--count", "9"]) == 0
+    assert main(["manifest", *where, "--negatives", str(root / "set"), "--replace"]) == 0
+    assert main(["inject", *where, "--survey", str(tiny_survey), "--replace"]) == 0
     here = Dataset.at(str(root), "set", "tiny")
     return here, runs.read(here, "negatives").to_pandas()
 
@@ -232,13 +232,9 @@ def judged(name, dataset, tier, spark):
     ("control_fraction", lambda rows, hard: repaired(rows, hard), "or, as hard negatives, one that is not their own"),
 ])  # fmt: skip
 def test_planted_faults_of_hard_negatives_are_seen(gate, change, sentence, with_negatives, tier, spark, tmp_path):
-    shutil.copytree(with_negatives[0].root, tmp_path / "root")
+    shutil.copytree(tables.root(with_negatives[0]), tmp_path / "root")
     broken = Dataset.at(str(tmp_path / "root"), "set", "tiny")
-    rows, paths = runs.read(broken, "manifest"), runs.files(broken, "manifest")
-    made = change(rows, pc.equal(rows["role"], "hard_negative"))
-    for path in paths[1:]:
-        os.unlink(path)
-    pq.write_table(made, paths[0])
+    tables.rewrite(broken, "manifest", lambda rows: change(rows, pc.equal(rows["role"], "hard_negative")))
     found = judged(gate, broken, tier, spark)
     assert found.outcome == "fail" and sentence in found.message, found.message
 
@@ -274,7 +270,7 @@ def test_a_galaxy_that_is_no_parent_any_more_is_named_by_the_job(here, tiny_tier
         "--tier",
         str(tiny_tier),
         "--root",
-        str(here.root),
+        str(tables.root(here)),
         "--dataset",
         "set",
         "--replace",
@@ -288,10 +284,10 @@ def test_a_galaxy_that_is_no_parent_any_more_is_named_by_the_job(here, tiny_tier
 def test_a_manifest_with_hard_negatives_is_another_one_and_the_plan_counts_them(with_negatives, tiny_tier, capsys):
 
     here, _ = with_negatives
-    where = ["manifest", "--tier", str(tiny_tier), "--root", str(here.root), "--dataset", "set"]
+    where = ["manifest", "--tier", str(tiny_tier), "--root", str(tables.root(here)), "--dataset", "set"]
     assert main(where) == 2  # refused: made with hard negatives
     assert "negatives" in capsys.readouterr().err
-    assert main([*where, "--plan", "--negatives", str(here.folder)]) == 0
+    assert main([*where, "--plan", "--negatives", str(here.place)]) == 0
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     rows = runs.read(here, "manifest").to_pandas()
     assert told["total_rows"] == len(rows) == 129

@@ -125,7 +125,7 @@ def test_every_reader_finds_the_named_selections(job, tmp_path, spark):
     bright = pc.sum(pc.less(table["mag_r"], 19.25)).as_py()
     assert 5 < bright < 41
     dataset = Dataset.at(str(tmp_path), "set", "tiny")
-    found = duckdb.sql(f"SELECT count(*), sum(list_contains(selections, 'bright')::int) FROM '{dataset.folder}/parent/*/*/*.parquet'")
+    found = duckdb.sql(f"SELECT count(*), sum(list_contains(selections, 'bright')::int) FROM '{dataset.place}/parent/*/*/*.parquet'")
     assert found.fetchall() == [(46, bright)]
     frame = spark_tables.read(spark, dataset, "parent")
     assert frame.filter("array_contains(selections, 'bright')").count() == bright

@@ -15,7 +15,7 @@ from lib import config, costs, runs, sampling, tiers
 from lib.errors import ConfigError
 from lib.schemas import SPLITS
 from lib.store import Dataset
-from tests import simulated, tiny
+from tests import simulated, tables, tiny
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def parents_only(tiny_dataset, tmp_path):
     here = Dataset.at(str(tmp_path / "root"), "set", "tiny")
     for run in runs.committed(tiny_dataset, "parent"):
         for table in ("parent", "runs"):
-            shutil.copytree(tiny_dataset.run(table, run), here.run(table, run))
-    (here.folder / "_arcmill.json").write_text("{}")
+            shutil.copytree(tables.folder(tiny_dataset, tiny_dataset.run(table, run)), tables.folder(here, here.run(table, run)))
+    tables.folder(here, "_arcmill.json").write_text("{}")
     return here
 
 
@@ -54,7 +54,7 @@ def files(folder) -> dict:
 
 
 def test_the_plan_counts_what_the_job_made(tiny_dataset, tiny_tier, capsys):
-    told = planned(flags(tiny_tier, tiny_dataset.root), capsys)
+    told = planned(flags(tiny_tier, tables.root(tiny_dataset)), capsys)
     rows = runs.read(tiny_dataset, "manifest").to_pandas()
     made = Counter(zip(rows.split, rows.role, strict=True))
     assert {(s, r): n for s, roles in told["rows"].items() for r, n in roles.items()} == {
@@ -77,10 +77,10 @@ def test_the_bricks_of_a_plan_are_those_of_the_rows_whatever_the_pieces(count):
 
 
 def test_a_plan_writes_nothing_and_the_table_is_on_stderr(parents_only, tiny_tier, capsys, caplog):
-    before = files(parents_only.root)
+    before = files(tables.root(parents_only))
     caplog.set_level("INFO")
-    planned(flags(tiny_tier, parents_only.root), capsys)
-    assert files(parents_only.root) == before
+    planned(flags(tiny_tier, tables.root(parents_only)), capsys)
+    assert files(tables.root(parents_only)) == before
     assert "plan of tier tiny: rows are exact, bricks exact, costs estimated" in caplog.text
 
 
@@ -130,7 +130,7 @@ def test_a_figure_without_its_source_is_refused():
 
 def test_a_stamp_takes_about_the_bytes_that_the_figures_say(tiny_dataset):
     for table in ("stamps", "metrics", "manifest"):
-        size = sum(os.path.getsize(f) for f in runs.files(tiny_dataset, table)) / 120
+        size = sum(os.path.getsize(f) for f in tables.paths(tiny_dataset, table)) / 120
         assert (
             0.5 < size / getattr(costs.load(), f"{table}_bytes").value < (1.6 if table == "stamps" else 20)
         )  # small files are mostly footer
@@ -142,16 +142,16 @@ def test_a_stamp_takes_about_the_bytes_that_the_figures_say(tiny_dataset):
 def test_more_rows_than_the_tier_allows_are_refused_before_anything_is_decided(parents_only, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sampling, "plan", lambda *_: pytest.fail("decided"))
     limited = tier_file(tmp_path, **{"seed = 7": "seed = 7\nrows_max = 119"})
-    assert main(flags(limited, parents_only.root)) == 2
+    assert main(flags(limited, tables.root(parents_only))) == 2
     assert "120 rows are more than tier tiny allows (rows_max = 119): --allow-rows 120" in capsys.readouterr().err
-    assert main([*flags(limited, parents_only.root), "--allow-rows", "119"]) == 2
-    assert not parents_only.table("manifest").exists()
+    assert main([*flags(limited, tables.root(parents_only)), "--allow-rows", "119"]) == 2
+    assert not tables.folder(parents_only, parents_only.table("manifest")).exists()
 
 
 @pytest.mark.parametrize("limit, more", [(119, ["--allow-rows", "120"]), (120, [])])
 def test_as_many_rows_as_are_allowed_are_made(limit, more, parents_only, tmp_path, monkeypatch):
     limited = tier_file(tmp_path, **{"seed = 7": f"seed = 7\nrows_max = {limit}"})
-    assert main([*flags(limited, parents_only.root), *more]) == 0
+    assert main([*flags(limited, tables.root(parents_only)), *more]) == 0
     assert runs.read(parents_only, "manifest").num_rows == 120
 
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from lib import draws, runs, sampling, tiers
 from lib import spark as spark_tables
 from lib.errors import ConfigError, InputError
 from lib.sampling import choose, match, tasks
-from tests import simulated
+from tests import simulated, tables
 from validation import __main__ as validation
 from validation.result import Data
 
@@ -69,17 +70,19 @@ def test_the_manifest_is_the_same_from_any_files_on_spark(count, spark, parents,
     for k, piece in enumerate(in_pieces(parents, count, 10 + count).pieces):
         paths.append(str(tmp_path / f"{k}.parquet"))
         pq.write_table(piece, paths[-1], row_group_size=5)
-    monkeypatch.setattr(spark_tables, "files", lambda *_: paths)
+    monkeypatch.setattr(spark_tables, "files", lambda *_: paths)  # absolute names: of the data set's folder, and then not
     monkeypatch.setattr(spark_tables, "PIECE", 10)
     over = spark_tables.Pieces(spark, tiny_dataset, "parent")
     assert len(over.pieces) > count  # of a file
     assert max(len(groups) for _, groups in over.pieces) == 2
     sent = spark.sparkContext.broadcast(sampling.plan(over, tier))
-    rows, *_ = spark_tables.produce(
-        over.frame, lambda batches: manifest_job.rows(batches, sent, tier, "set"), str(tmp_path / "made"), ("manifest",), {}
-    )
-    read = pa.concat_tables(pq.ParquetFile(p).read() for p in (tmp_path / "made" / "manifest").iterdir())
-    assert rows == {"manifest": 120}
+    here = type(tiny_dataset).at(str(tmp_path), "made", "tiny")
+    with runs.start(here, "manifest", ["manifest"], {}, {}) as run:
+        rows = partial(manifest_job.rows, plan=sent, tier=tier, dataset=tiny_dataset)
+        spark_tables.produce(spark, run, over.pieces, rows)
+        assert run.rows == {"manifest": 120}
+        run.commit({})
+    read = runs.read(here, "manifest")
     assert read.sort_by("task_id").equals(manifest)
 
 
@@ -111,7 +114,7 @@ def cluster(tmp_path):
 
 
 def test_the_manifest_is_the_same_from_a_cluster_of_two_workers(cluster, manifest, tiny_dataset, tiny_tier, tmp_path):
-    shutil.copytree(tiny_dataset.folder, tmp_path / "set")
+    shutil.copytree(tables.folder(tiny_dataset), tmp_path / "set")
     here = type(tiny_dataset).at(str(tmp_path), "set", "tiny")
     before = runs.committed(here, "manifest")
     code = package.build(tmp_path / "arcmill.zip")
@@ -313,7 +316,7 @@ def test_a_host_of_unknown_psf_gets_no_resolved_injection():
 
 
 def test_one_kind_of_controls_can_be_asked_for_and_validation_judges_by_it(spark, tiny_dataset, tiny_tier, tmp_path):
-    shutil.copytree(tiny_dataset.folder, tmp_path / "set")
+    shutil.copytree(tables.folder(tiny_dataset), tmp_path / "set")
     flags = ["--tier", str(tiny_tier), "--root", str(tmp_path), "--dataset", "set"]
     assert jobs.main(["manifest", *flags, "--controls", "paired"]) == 2  # other settings, the key named, nothing lost
     assert jobs.main(["manifest", *flags, "--controls", "paired", "--replace"]) == 0

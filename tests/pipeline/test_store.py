@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lib import config, draws, rows, runs, schemas, store
+from lib import config, draws, place, rows, runs, schemas, store
 from lib.errors import STATUSES, ConfigError, InputError, OutputError, RowError
 from lib.schemas import column
 from lib.store import Dataset
@@ -184,18 +184,22 @@ def dataset(tmp_path, tier="tiny") -> Dataset:
     return Dataset.at(str(tmp_path / "root"), "set", tier)
 
 
+def gates(count: int) -> pa.Table:
+    """Rows of a table of gates."""
+    values = {pa.string(): "x", pa.float64(): 1.0, pa.int64(): 1}
+    return rows.table({f.name: [values[f.type]] * count for f in schemas.VALIDATION}, schemas.VALIDATION)
+
+
 def run(data: Dataset, settings: dict, count: int = 1, **how):
     """A run of a made-up job that writes ``count`` galaxies' worth of a table of runs."""
-    with runs.start(data, "job", ["parent"], settings, {"in": 1}, **how) as made:
+    with runs.start(data, "job", ["validation"], settings, {"in": 1}, **how) as made:
         if made.reused is None:
-            staged = data.staging(made.run_id) / "parent"
-            staged.mkdir(parents=True)
-            (staged / "part.parquet").write_bytes(b"x" * count)
-            made.commit({"rows": {"parent": count}}, 0.0)
+            made.write("validation", gates(count))
+            made.commit({})
         return made.run_id, made.reused is not None
 
 
-def test_a_uri_is_a_path_and_a_remote_one_is_refused_by_name(tmp_path):
+def test_a_uri_is_a_path_and_a_remote_one_is_refused_where_a_folder_must_be(tmp_path):
     assert store.local(f"file://{tmp_path}") == store.local(f"file:{tmp_path}") == store.local(str(tmp_path)) == tmp_path
     for uri in ("s3://bucket/x", "s3a://bucket/x", "https://host/x"):
         with pytest.raises(ConfigError, match=uri):
@@ -213,10 +217,10 @@ def test_a_fingerprint_changes_with_the_file_and_names_one_that_is_not_there(tmp
 
 
 def test_too_little_space_says_how_much_there_is_and_how_much_is_needed(tmp_path):
-    store.require_space(tmp_path / "new", 1)
+    store.require_space(place.at(tmp_path / "new"), 1)
     assert list((tmp_path / "new").iterdir()) == []
     with pytest.raises(OutputError, match=r"GB free, this run may need 1000000000\.0 GB"):
-        store.require_space(tmp_path, 10**18)
+        store.require_space(place.at(tmp_path), 10**18)
 
 
 def test_json_is_written_whole_or_not_at_all(tmp_path):
@@ -234,11 +238,11 @@ def test_an_equal_run_is_reused_another_is_refused_and_replaces_on_demand(tmp_pa
     assert run(data, {"seed": 1}) == (first, True)
     with pytest.raises(ConfigError, match=r"seed: 1 -> 2"):
         run(data, {"seed": 2})
-    assert runs.committed(data, "parent") == [first]
+    assert runs.committed(data, "validation") == [first]
     second, reused = run(data, {"seed": 2}, replace=True)
-    assert (runs.committed(data, "parent"), reused) == ([second], False)
+    assert (runs.committed(data, "validation"), reused) == ([second], False)
     third, reused = run(data, {"seed": 2}, fresh=True)
-    assert (runs.committed(data, "parent"), reused) == ([third], False)
+    assert (runs.committed(data, "validation"), reused) == ([third], False)
     assert third != second
 
 
@@ -246,9 +250,9 @@ def test_two_tiers_of_a_data_set_do_not_meet(tmp_path):
     a, b = dataset(tmp_path, "a"), dataset(tmp_path, "b")
     of_a, _ = run(a, {"seed": 1})
     of_b, _ = run(b, {"seed": 2})
-    assert (runs.committed(a, "parent"), runs.committed(b, "parent")) == ([of_a], [of_b])
+    assert (runs.committed(a, "validation"), runs.committed(b, "validation")) == ([of_a], [of_b])
     with a.writer("one"), b.writer("two"):
-        assert len(list(a.folder.glob("_writer-*.json"))) == 2
+        assert sorted(f.name for f in a.place.files("_lease")) == ["_lease/tier=a/00000002.json", "_lease/tier=b/00000002.json"]
 
 
 def test_a_run_that_fails_is_no_run_and_leaves_nothing_staged(tmp_path):
@@ -257,14 +261,14 @@ def test_a_run_that_fails_is_no_run_and_leaves_nothing_staged(tmp_path):
 
     def fail():
         with runs.start(data, "job", ["parent"], {}, {}) as made:
-            staged.append(data.staging(made.run_id) / "parent")
-            staged[0].mkdir(parents=True)
+            made.write("parent", schemas.PARENT.empty_table())
+            staged.extend(f.name for f in data.place.files() if "/run_id=" in f.name)
             raise RuntimeError("half way")
 
     with pytest.raises(RuntimeError, match="half way"):
         fail()
-    assert runs.committed(data, "parent") == [] and runs.records(data) == []
-    assert not staged[0].exists()
+    assert runs.committed(data, "validation") == [] and runs.records(data) == []
+    assert len(staged) == 1 and staged[0] not in [f.name for f in data.place.files()]
     with data.writer("the next"):
         pass
 
@@ -275,7 +279,7 @@ def test_a_record_tells_the_config_the_inputs_and_the_code(tmp_path):
     (record,) = runs.records(data)
     assert (record["run_id"], record["command"], record["outcome"]) == (run_id, "job", "ok")
     assert (json.loads(record["config"]), json.loads(record["inputs"])) == ({"seed": 1}, {"in": 1})
-    assert json.loads(record["counts"]) == {"rows": {"parent": 3}}
+    assert json.loads(record["counts"]) == {"rows": {"validation": 3}}
     assert record["code_version"] == runs.code_version()
     assert record["started"] <= record["ended"]
 

@@ -1,0 +1,99 @@
+"""A chunk of a run: its files written by one attempt on this machine's disk, put in their tables, and committed by one record.
+
+A file is named by its chunk and its content, so that a second attempt that makes the same makes no second file.  What of a run
+counts is what its records name: a record is made by a conditional create, so of several attempts at a chunk one wins.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+import uuid
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lib import rows, schemas
+from lib.errors import Unreachable
+from lib.store import Dataset
+
+
+@dataclass
+class Chunk:
+    """The files of one attempt at chunk ``number`` of a run; ``footer`` goes into each."""
+
+    dataset: Dataset
+    run_id: str
+    number: int
+    footer: dict
+    files: dict[str, tuple[Path, pq.ParquetWriter]] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
+    held: dict[str, list[pa.Table]] = field(default_factory=dict)  # rows that do not fill a row group yet
+    folder: Path | None = None
+
+    def write(self, table: str, data: pa.Table) -> None:
+        """Append rows to the chunk's file of a table, in row groups that are full but for the last."""
+        schema = schemas.TABLES[table]
+        rows.check(data, schema)
+        if table not in self.files:
+            with self._disk(table):
+                self.files[table] = self._open(table, schema)
+            self.rows[table], self.held[table] = 0, []
+        self.rows[table] += data.num_rows
+        self.held[table].append(data)
+        size = schemas.rows_per_group(table)
+        if sum(held.num_rows for held in self.held[table]) >= size:
+            whole = pa.concat_tables(self.held[table])
+            full = whole.num_rows // size * size
+            self.held[table] = [whole.slice(full)]
+            self._groups(table, whole.slice(0, full))
+
+    def _groups(self, table: str, data: pa.Table) -> None:
+        with self._disk(table):
+            self.files[table][1].write_table(data.replace_schema_metadata(self.footer), row_group_size=schemas.rows_per_group(table))
+
+    @contextmanager
+    def _disk(self, table: str):
+        try:
+            yield
+        except OSError as error:
+            raise Unreachable(f"cannot write {table} on {self.folder}: {error}") from error
+
+    def _open(self, table: str, schema: pa.Schema):
+        if self.folder is None:
+            self.folder = self.dataset.scratch() / uuid.uuid4().hex
+            self.folder.mkdir(parents=True)
+        path = self.folder / f"{table}.parquet"
+        repeating = [name for name in schema.names if name not in schemas.DISTINCT]
+        return path, pq.ParquetWriter(path, schema.with_metadata(self.footer), compression="zstd", use_dictionary=repeating)
+
+    def commit(self, counts: dict, core_seconds: float) -> dict:
+        """Put the files in their tables and the chunk on record; the record that counts, ours or an earlier attempt's."""
+        place, log = self.dataset.place, f"{self.dataset.log(self.run_id)}/chunk-{self.number:06d}.json"
+        found: list[dict] = []
+        for table, (path, writer) in self.files.items():
+            self._groups(table, pa.concat_tables(self.held[table]))
+            with self._disk(table):
+                writer.close()
+                with open(path, "rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+                size = path.stat().st_size
+            name = f"{self.dataset.run(table, self.run_id)}/part-{self.number:06d}-{digest[:12]}.parquet"
+            place.upload(path, name)
+            found.append({"table": table, "path": name, "rows": self.rows[table], "bytes": size, "sha256": digest})
+        mine = {"chunk": self.number, "files": found, "counts": counts, "core_seconds": core_seconds, "ended": time.time()}
+        self.abandon()
+        if place.create(log, json.dumps(mine).encode()):
+            return mine
+        first = json.loads(place.read(log))
+        kept = {f["path"] for f in first["files"]}
+        place.delete([f["path"] for f in found if f["path"] not in kept])
+        return first
+
+    def abandon(self) -> None:
+        """Forget what is not committed."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
