@@ -189,9 +189,7 @@ def _pixels(batches):
 
 
 def _scan(data: Data):
-    made = (
-        data.frame("stamps").filter("status = 'ok'").select("task_id", "role", "bands", "stamp_side_pix", "stamp", "arc", "invvar", "mask")
-    )
+    made = data.frame("stamps").filter("status = 'ok'").select("task_id", "role", *reader.NEEDED, *schemas.PLANES)
     return made.mapInArrow(_pixels, PIXELS)
 
 
@@ -252,6 +250,8 @@ def content(data: Data, facts) -> object:
     """A paired control is the survey's own cut-out; the noise of an arc is seeded by its row. So the injection can be made again."""
     if not data.sample:
         return judged(False, "no arc to judge")
+    if data.tier.output.pixels == "rounded":
+        return not_applicable("the tier rounds its pixels, so a stamp cannot be made again to the bit")
     limits = data.tier.gates
     metrics = data.frame("metrics").filter("status = 'ok'")
     pairs = metrics.filter("role = 'paired_control'").select(F.col("task_id").alias("control"), F.col("pair_id").alias("arc_id"))
