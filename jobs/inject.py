@@ -61,11 +61,10 @@ def main(argv: list[str]) -> None:
             cli.require_made(cli.report(run.reused), tier)
             return
         store.require_space(dataset.folder, BYTES_PER_ROW * sum(r["n"] for r in sizes))
-        frame = manifest.repartitionByRange(min(len(sizes), 4096), "brickname").sortWithinPartitions("brickname", "task_id")
+        frame = manifest.repartitionByRange(min(len(sizes), 4096), "brickname").sortWithinPartitions("brickname", "galaxy_id", "task_id")
         with spark.progress(session, "inject"):
-            made, totals, seconds = spark.produce(
-                frame, partial(stamps, survey=survey, tier=tier), run.staging, run.tables, run.footer, reads="manifest", rows_per_group=256
-            )
+            make = partial(stamps, survey=survey, tier=tier)
+            made, totals, seconds = spark.produce(frame, make, run.staging, run.tables, run.footer, reads="manifest")
         wanted = sum(r["n"] for r in sizes)
         if set(made.values()) != {wanted}:
             raise InputError(f"{wanted} tasks gave {made} rows: nothing is published")

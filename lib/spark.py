@@ -21,7 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
-from lib import rows, schemas
+from lib import parquet, rows, schemas
 from lib.errors import ArcmillError, InputError
 from lib.runs import files
 from lib.store import Dataset
@@ -166,7 +166,7 @@ def read_piece(path: str, groups: list[int], columns: list[str] | None = None) -
         raise InputError(f"{path}: {error}") from error
 
 
-def produce(frame: DataFrame, make, staging: str, tables: tuple[str, ...], footer: dict, reads: str = "", rows_per_group: int = 16_384):
+def produce(frame: DataFrame, make, staging: str, tables: tuple[str, ...], footer: dict, reads: str = ""):
     """Run ``make`` in the workers and keep what it makes as Parquet under ``staging``.
 
     ``make`` takes an iterator of record batches and yields ``({table: pa.Table}, counts)``, counts a flat dict of
@@ -174,8 +174,7 @@ def produce(frame: DataFrame, make, staging: str, tables: tuple[str, ...], foote
     """
 
     def work(batches):
-        parts: dict[str, pq.ParquetWriter] = {}
-        sizes: dict[str, int] = {}
+        parts: dict[str, parquet.Writer] = {}
         totals: dict[str, float] = {}
         attempt = uuid.uuid4().hex[:12]
         began = time.process_time()
@@ -185,22 +184,18 @@ def produce(frame: DataFrame, make, staging: str, tables: tuple[str, ...], foote
                 error = str(made)
                 break
             for table, data in made.items():
-                schema = schemas.TABLES[table]
-                rows.check(data, schema)
+                rows.check(data, schemas.TABLES[table])
                 if table not in parts:
                     path = Path(staging) / table / f"part-{attempt}.parquet"
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    repeating = [name for name in schema.names if name not in schemas.DISTINCT]
-                    parts[table] = pq.ParquetWriter(path, schema.with_metadata(footer), compression="zstd", use_dictionary=repeating)
-                    sizes[table] = 0
-                parts[table].write_table(data.replace_schema_metadata(footer), row_group_size=rows_per_group)
-                sizes[table] += data.num_rows
+                    parts[table] = parquet.Writer(path, table, footer)
+                parts[table].write(data)
             for name, number in counts.items():
                 totals[name] = totals.get(name, 0) + number
         for writer in parts.values():
             writer.close()
         spent = time.process_time() - began
-        told: list[tuple] = [(t, f"part-{attempt}.parquet", n, "{}", 0.0, None) for t, n in sizes.items()]
+        told: list[tuple] = [(t, f"part-{attempt}.parquet", w.rows, "{}", 0.0, None) for t, w in parts.items()]
         told.append((None, None, 0, json.dumps(totals), spent, error))
         yield pa.RecordBatch.from_pylist([dict(zip(MADE.names, row, strict=True)) for row in told], schema=MADE)
 
