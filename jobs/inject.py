@@ -28,8 +28,11 @@ def sizes(rows: pa.Table) -> dict[str, int]:
 
 
 def stamps(rows: pa.Table, survey: Place, tier: Tier):
-    """STAMPS and METRICS of each brick of a chunk, in the order of their names, and how many rows of each status."""
-    rows = rows.sort_by([("brickname", "ascending"), ("task_id", "ascending")])
+    """STAMPS and METRICS of each brick of a chunk, in the order of their names, and how many rows of each status.
+
+    The rows of a galaxy lie together: they show the same pixels, which compress.
+    """
+    rows = rows.sort_by([(name, "ascending") for name in ("brickname", "galaxy_id", "task_id")])
     names = rows["brickname"].combine_chunks()
     starts = np.flatnonzero(np.r_[True, pc.not_equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False)])
     for start, end in zip(starts, [*starts[1:], len(names)], strict=True):

@@ -4,17 +4,18 @@ One row in, one row out of each table: a task that cannot be made keeps its reas
 and its neighbours are made.  Anything but a ``RowError`` is a bug and stops the job, with the task named.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
-from lib import draws, rows
+from lib import draws, encoding, rows
 from lib.errors import OK, RowError
 from lib.imaging import noise, photometry, psf
 from lib.lensing import magnification, render, shear, sie
 from lib.place import Place
-from lib.schemas import BANDS, METRICS, STAMPS
+from lib.schemas import BANDS, METRICS, PLANES, STAMPS
 from lib.survey import masks, wcs
 from lib.survey.bricks import Brick
 from lib.tiers import Tier
@@ -43,10 +44,25 @@ def inject(tasks: pa.Table, survey: Place, tier: Tier) -> dict[str, pa.Table]:
     stamps, metrics = zip(*(_rows(task, made, tier) for task, made in zip(tasks_, rows_, strict=True)), strict=True)
     told = {name: [row.get(name) for row in metrics] for name in METRICS.names[len(tasks.column_names) :]}
     carried = {name: tasks[name] for name in tasks.column_names}
+    plain = {name: [row.get(name) for row in stamps] for name in STAMPS.names if name not in ("encoding", *PLANES)}
     return {
-        "stamps": rows.table({name: [row.get(name) for row in stamps] for name in STAMPS.names}, STAMPS),
+        "stamps": rows.table(plain | _pixels(stamps, tier), STAMPS),
         "metrics": rows.table(carried | told, METRICS),
     }
+
+
+def _pixels(stamps, tier: Tier) -> dict[str, pa.Array]:
+    """The pixel columns of rows that hold their planes as arrays, or none; rows of one side at a time, in their order."""
+    parts = []
+    for side, some in itertools.groupby(stamps, key=lambda row: row["stamp_side_pix"]):
+        found = list(some)
+        stamp, arc, invvar = np.zeros((3, len(found), len(BANDS), side, side), np.float32)
+        mask = np.zeros((len(found), side, side), np.uint8)
+        for k, row in enumerate(found):
+            for plane, name in ((stamp, "stamp"), (arc, "arc"), (invvar, "invvar"), (mask, "mask")):
+                plane[k] = row.get(name, 0)
+        parts.append(encoding.pixel_columns(stamp, arc, invvar, mask, tier, [row["status"] == OK for row in found]))
+    return {name: pa.concat_arrays([part[name] for part in parts]) for name in parts[0]}
 
 
 def _attempt(task: dict, step):
@@ -113,8 +129,7 @@ def _finish(cut: Cut, drawn: tuple, tier: Tier) -> tuple[dict, dict]:
     measured = {k: None if isinstance(v, float) and np.isnan(v) else v for k, v in measured.items()}
     seen, weight = expose(cut.task, cut.image, cut.invvar, arc, tier)
     pixels = {
-        "x_pix": cut.x, "y_pix": cut.y, "stamp": seen.tobytes(), "arc": arc.tobytes(),
-        "invvar": weight.tobytes(), "mask": _mask(cut.bad, cut.bits).tobytes(),
+        "x_pix": cut.x, "y_pix": cut.y, "stamp": seen, "arc": arc, "invvar": weight, "mask": _mask(cut.bad, cut.bits),
     }  # fmt: skip
     return pixels, measured
 

@@ -14,9 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from lib import rows, schemas
+from lib import parquet, rows, schemas
 from lib.errors import Unreachable
 from lib.store import Dataset
 
@@ -29,31 +28,20 @@ class Chunk:
     run_id: str
     number: int
     footer: dict
-    files: dict[str, tuple[Path, pq.ParquetWriter]] = field(default_factory=dict)
-    rows: dict[str, int] = field(default_factory=dict)
-    held: dict[str, list[pa.Table]] = field(default_factory=dict)  # rows that do not fill a row group yet
+    files: dict[str, tuple[Path, parquet.Writer]] = field(default_factory=dict)
     folder: Path | None = None
 
     def write(self, table: str, data: pa.Table) -> None:
-        """Append rows to the chunk's file of a table, in row groups that are full but for the last."""
-        schema = schemas.TABLES[table]
-        rows.check(data, schema)
-        if table not in self.files:
-            with self._disk(table):
-                self.files[table] = self._open(table, schema)
-            self.rows[table], self.held[table] = 0, []
-        self.rows[table] += data.num_rows
-        self.held[table].append(data)
-        size = schemas.rows_per_group(table)
-        if sum(held.num_rows for held in self.held[table]) >= size:
-            whole = pa.concat_tables(self.held[table])
-            full = whole.num_rows // size * size
-            self.held[table] = [whole.slice(full)]
-            self._groups(table, whole.slice(0, full))
-
-    def _groups(self, table: str, data: pa.Table) -> None:
+        """Append rows to the chunk's file of a table."""
+        rows.check(data, schemas.TABLES[table])
         with self._disk(table):
-            self.files[table][1].write_table(data.replace_schema_metadata(self.footer), row_group_size=schemas.rows_per_group(table))
+            if table not in self.files:
+                if self.folder is None:
+                    self.folder = self.dataset.scratch() / uuid.uuid4().hex
+                    self.folder.mkdir(parents=True)
+                path = self.folder / f"{table}.parquet"
+                self.files[table] = path, parquet.Writer(path, table, self.footer)
+            self.files[table][1].write(data)
 
     @contextmanager
     def _disk(self, table: str):
@@ -62,20 +50,11 @@ class Chunk:
         except OSError as error:
             raise Unreachable(f"cannot write {table} on {self.folder}: {error}") from error
 
-    def _open(self, table: str, schema: pa.Schema):
-        if self.folder is None:
-            self.folder = self.dataset.scratch() / uuid.uuid4().hex
-            self.folder.mkdir(parents=True)
-        path = self.folder / f"{table}.parquet"
-        repeating = [name for name in schema.names if name not in schemas.DISTINCT]
-        return path, pq.ParquetWriter(path, schema.with_metadata(self.footer), compression="zstd", use_dictionary=repeating)
-
     def commit(self, counts: dict, core_seconds: float) -> dict:
         """Put the files in their tables and the chunk on record; the record that counts, ours or an earlier attempt's."""
         place, log = self.dataset.place, f"{self.dataset.log(self.run_id)}/chunk-{self.number:06d}.json"
         found: list[dict] = []
         for table, (path, writer) in self.files.items():
-            self._groups(table, pa.concat_tables(self.held[table]))
             with self._disk(table):
                 writer.close()
                 with open(path, "rb") as file:
@@ -83,7 +62,7 @@ class Chunk:
                 size = path.stat().st_size
             name = f"{self.dataset.run(table, self.run_id)}/part-{self.number:06d}-{digest[:12]}.parquet"
             place.upload(path, name)
-            found.append({"table": table, "path": name, "rows": self.rows[table], "bytes": size, "sha256": digest})
+            found.append({"table": table, "path": name, "rows": writer.rows, "bytes": size, "sha256": digest})
         mine = {"chunk": self.number, "files": found, "counts": counts, "core_seconds": core_seconds, "ended": time.time()}
         self.abandon()
         if place.create(log, json.dumps(mine).encode()):

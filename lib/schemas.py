@@ -9,6 +9,7 @@ VERSION = "1"
 BANDS = ("g", "r", "z")
 ROLES = ("injected", "paired_control", "unpaired_control", "hard_negative")
 SPLITS = ("train", "val", "test")
+ENCODINGS = ("split", "rounded", "npz")
 
 
 def column(name, kind, meaning, unit="", *, nullable=False, low=None, high=None):
@@ -108,7 +109,7 @@ MANIFEST = pa.schema([
     *TASK, *GALAXY, *BRICK, *HOST, *CELL, *LENS,
 ])  # fmt: skip
 
-PIXELS = "row-major (bands, side, side), bands in the order of the column bands"
+PIXELS = "(bands, side, side), bands in the order of the column bands; null with npz"
 STAMPS = pa.schema([
     column("task_id", s, "key into manifest and metrics"),
     column("split", s, "train, val or test"),
@@ -120,10 +121,12 @@ STAMPS = pa.schema([
     column("stamp_side_pix", i, "side of a plane", "pixel", low=1),
     column("x_pix", f, "host position in the stamp, 0 at the first pixel's centre", "pixel", nullable=True),
     column("y_pix", f, "host position in the stamp, 0 at the first pixel's centre", "pixel", nullable=True),
-    column("stamp", y, f"float32, survey pixels with the arc and its noise; {PIXELS}", "nanomaggy", nullable=True),
-    column("arc", y, f"float32, the added light alone, without noise; {PIXELS}", "nanomaggy", nullable=True),
-    column("invvar", y, f"float32, with the arc's own variance; {PIXELS}", "1/nanomaggy2", nullable=True),
-    column("mask", y, "uint8 (side, side): bit b set where band b is bad, bit 7 where a bright-star or WISE mask is", nullable=True),
+    column("encoding", s, "of the planes, as lib.encoding says: split keeps every bit, rounded does not; both are read alike; or npz"),
+    column("stamp", y, f"split float32, survey pixels with the arc and its noise; {PIXELS}", "nanomaggy", nullable=True),
+    column("arc", y, f"split float32, the added light alone, without noise; {PIXELS}", "nanomaggy", nullable=True),
+    column("invvar", y, f"split float32, with the arc's own variance; {PIXELS}", "1/nanomaggy2", nullable=True),
+    column("mask", y, "uint8 (side, side): bit b set where band b is bad, bit 7 where a bright-star or WISE mask is; null with npz", nullable=True),
+    column("stamp_npz", y, "a NumPy archive of stamp, arc, invvar and mask; null unless encoding is npz", nullable=True),
 ])  # fmt: skip
 
 METRICS = pa.schema([
@@ -210,17 +213,14 @@ RUNS = pa.schema([
     column("outcome", s, "ok: its files are the table"),
 ])  # fmt: skip
 
+PLANES = ("stamp", "arc", "invvar", "mask", "stamp_npz")  # the columns of STAMPS that are pixels
+
 # Columns whose values are all different: a dictionary of them costs time and room and saves nothing.
 DISTINCT = frozenset((
     "task_id", "pair_id", "seed", "theta_e_arcsec", "src_dmag", "src_reff_arcsec", "src_e", "shear", "lens_e", "lens_phi_rad", "shear_phi_rad",
     "src_phi_rad", "lens_pa_deg", "shear_pa_deg", "src_pa_deg", "src_x_arcsec", "src_y_arcsec", "src_gr", "src_rz", "match_distance",
-    "stamp", "arc", "invvar", "mask",
+    *PLANES,
 ))  # fmt: skip
-
-
-def rows_per_group(table: str) -> int:
-    """Rows of a Parquet row group: of stamps few, so that a reader may stream them."""
-    return 256 if table == "stamps" else 16_384
 
 
 TABLES = {

@@ -184,7 +184,7 @@ def _cubes(data: Data, ids: list[str]) -> dict[str, dict]:
     rows = (
         data.frame("stamps", ["task_id", "bands", "stamp_side_pix", "status", "stamp", "arc"])
         .filter(F.col("task_id").isin(ids) & (F.col("status") == "ok"))
-        .select("task_id", "bands", "stamp_side_pix", "stamp", "arc")
+        .select("task_id", *reader.NEEDED, "stamp", "arc", "stamp_npz")
         .collect()
     )
     return {r["task_id"]: reader.planes(r.asDict()) for r in rows}

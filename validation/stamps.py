@@ -189,8 +189,8 @@ def _pixels(batches):
 
 
 def _scan(data: Data):
-    columns = ["task_id", "role", "bands", "stamp_side_pix", "stamp", "arc", "invvar", "mask"]
-    made = data.frame("stamps", [*columns, "status"]).filter("status = 'ok'").select(*columns)
+    columns = ["task_id", "role", *reader.NEEDED, *schemas.PLANES]
+    made = data.frame("stamps", list(dict.fromkeys([*columns, "status"]))).filter("status = 'ok'").select(*columns)
     return made.mapInArrow(_pixels, PIXELS)
 
 
@@ -241,7 +241,7 @@ def rerender(data: Data, facts) -> object:
 
 
 def _stamps(data: Data, ids: list[str]) -> dict[str, dict]:
-    found = data.frame("stamps").filter(F.col("task_id").isin(ids) & (F.col("status") == OK)).collect()
+    found = data.frame("stamps", schemas.STAMPS.names).filter(F.col("task_id").isin(ids) & (F.col("status") == OK)).collect()
     return {r["task_id"]: r.asDict() for r in found}
 
 
@@ -251,6 +251,8 @@ def content(data: Data, facts) -> object:
     """A paired control is the survey's own cut-out; the noise of an arc is seeded by its row. So the injection can be made again."""
     if not data.sample:
         return judged(False, "no arc to judge")
+    if data.tier.output.pixels == "rounded":
+        return not_applicable("the tier rounds its pixels, so a stamp cannot be made again to the bit")
     limits = data.tier.gates
     metrics = data.frame("metrics").filter("status = 'ok'")
     pairs = metrics.filter("role = 'paired_control'").select(F.col("task_id").alias("control"), F.col("pair_id").alias("arc_id"))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lib import config
 from lib.errors import ConfigError
-from lib.schemas import BANDS, SPLITS
+from lib.schemas import BANDS, ENCODINGS, SPLITS
 
 CONTROLS = ("paired", "unpaired", "both")
 RESOLVED = "resolved"  # the grid that is none
@@ -208,6 +208,17 @@ class Noise:
 
 
 @dataclass(frozen=True)
+class Output:
+    """How stamps are written: ``lib.encoding``."""
+
+    pixels: str = "split"
+
+    def __post_init__(self):
+        if self.pixels not in ENCODINGS:
+            raise ValueError(f"pixels must be one of {', '.join(ENCODINGS)}, got {self.pixels!r}")
+
+
+@dataclass(frozen=True)
 class Gates:
     """Thresholds of ``validation``."""
 
@@ -251,6 +262,7 @@ class Tier:
     stamp: Stamp = field(default_factory=Stamp)
     psf: PsfChoice = field(default_factory=PsfChoice)
     noise: Noise = field(default_factory=Noise)
+    output: Output = field(default_factory=Output)
     gates: Gates = field(default_factory=Gates)
     resolved: Resolved | None = None
     rows_max: int = 20_000_000  # a soft limit: more rows are refused unless the job is told to go on
@@ -294,7 +306,7 @@ PARTS = {
     "manifest": ("name", "seed", "selection", "split", "grid", "sample", "draws", "controls", "stamp", "psf", "resolved"),
     "negatives": ("name",),
     "cache": ("name", "stamp", "psf"),
-    "inject": ("name", "stamp", "psf", "noise"),
+    "inject": ("name", "stamp", "psf", "noise", "output"),
 }
 
 

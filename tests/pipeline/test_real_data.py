@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 
-from lib import sampling, tiers
+from lib import reader, sampling, tiers
 from lib.errors import InputError
 from lib.injection import inject
 from lib.schemas import MANIFEST, PARENT
@@ -37,7 +37,7 @@ def cutout(request, tmp_path_factory):
 
 
 def cubes(row):
-    return {k: np.frombuffer(row[k], np.float32).reshape(3, 64, 64) for k in ("stamp", "arc", "invvar")}
+    return reader.planes(row)
 
 
 def test_every_task_on_the_dr9_cutout_is_made_with_the_psf_it_should(cutout):
