@@ -19,6 +19,12 @@ def build(cls, values: dict, at: str = ""):
     return made
 
 
+def suggestion(name: str, known) -> str:
+    """Which known name may be meant, in brackets: one that goes on where it ends, else the most alike; '' if none is near."""
+    near = [other for other in known if other.startswith(name)] or get_close_matches(name, known, 1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
 def _build(cls, values, at, problems):
     if not isinstance(values, dict):
         problems.append(f"{at or cls.__name__} must be a table of keys, got {values!r}")
@@ -27,8 +33,7 @@ def _build(cls, values, at, problems):
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     known = f"known: {', '.join(sorted(fields))}"
     for key in values.keys() - fields.keys():
-        near = get_close_matches(key, fields, 1)
-        problems.append(f"unknown key {at}{key}" + (f" (did you mean {near[0]}?)" if near else "") + f"; {known}")
+        problems.append(f"unknown key {at}{key}{suggestion(key, fields)}; {known}")
     made = {}
     for name, field in fields.items():
         if name in values:

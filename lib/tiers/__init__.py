@@ -10,13 +10,17 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+import pyarrow as pa
+
 from lib import config
 from lib.errors import ConfigError
-from lib.schemas import BANDS, SPLITS
+from lib.schemas import BANDS, PARENT, SPLITS
 
 CONTROLS = ("paired", "unpaired", "both")
 RESOLVED = "resolved"  # the grid that is none
 SLOTS = 20  # configs of a resolved tier: its quotas are multiples of 1/SLOTS
+COLOURS = {"gr": ("mag_g", "mag_r"), "rz": ("mag_r", "mag_z")}
+MATCHED = (*COLOURS, *(f.name for f in PARENT if pa.types.is_floating(f.type)))  # what unpaired controls may be matched on
 PIXEL_ARCSEC = 0.262  # of the Legacy Surveys: where parents are made no image is at hand whose WCS would say
 
 
@@ -161,6 +165,8 @@ class Controls:
             raise ValueError(f"no kind of controls may be more than the injections, got fraction {self.fraction}, paired {self.paired}")
         if list(self.ladder) != sorted(set(self.ladder)) or not self.ladder:
             raise ValueError(f"ladder must rise, got {self.ladder}")
+        if unknown := [f"tolerance.{name}{config.suggestion(name, MATCHED)}" for name in self.tolerance if name not in MATCHED]:
+            raise ValueError(f"{', '.join(unknown)}: no such variable; known: {', '.join(MATCHED)}")
         if self.fraction * (1.0 - self.paired) > 0 and (not self.tolerance or min(self.tolerance.values()) <= 0):
             raise ValueError(f"tolerance must give a width above 0 for each variable that unpaired controls match on, got {self.tolerance}")
 

@@ -319,6 +319,8 @@ def test_every_task_has_one_row_of_stamps_and_one_of_metrics(tiny_dataset, all_t
     ("fraction = 0.4", "fraction = 1.4", ["fraction and paired must be in [0, 1), [0, 1], got 1.4"]),
     ("train = 0.4,", "train = 0.5,", ["fractions must name ('train', 'val', 'test') and add up to 1"]),
     ("configs_per_host = 6", "configs_per_host = 600", ["sample.configs_per_host must be at most the grid's 48"]),
+    ("psfsize_r_arcsec = 0.05, mag_r = 0.2", "psfsize_r = 0.05, redness = 0.2", [
+        "controls.tolerance.psfsize_r (did you mean psfsize_r_arcsec?), tolerance.redness: no such variable; known: gr, rz, ra_deg, "]),
     ("[gates]", "[gates", ["tier "]),
 ])  # fmt: skip
 def test_everything_wrong_in_a_recipe_is_named_at_once(old, new, says, tmp_path):
