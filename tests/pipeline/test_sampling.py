@@ -333,7 +333,16 @@ def test_controls_that_cannot_be_are_told(change, says, tier):
         tiers.with_controls(dataclasses.replace(tier, controls=dataclasses.replace(tier.controls, **change)), "unpaired")
 
 
-@pytest.mark.parametrize("strata", [((0.5, 1.2, 0.5), (1.0, 2.0, 0.5)), ((0.5, 1.0, 0.33), (1.0, 2.0, 0.67)), ((1.0, 0.5, 1.0),)])
-def test_strata_that_overlap_fall_or_do_not_add_up_are_refused(strata):
-    with pytest.raises(ValueError, match="strata"):
-        dataclasses.replace(simulated.tier().resolved, strata=strata)
+@pytest.mark.parametrize("change, says", [
+    ({"strata": ((0.5, 1.2, 0.5), (1.0, 2.0, 0.5))}, "strata must not overlap"),
+    ({"strata": ((0.5, 1.0, 0.33), (1.0, 2.0, 0.67))}, r"shares of strata must be multiples of 0\.05 above 0, got 0\.33"),
+    ({"strata": ((0.5, 1.0, 0.3), (1.0, 2.0, 0.6))}, r"shares of strata must add up to 1, got 0\.3 \+ 0\.6 = 0\.9"),
+    ({"strata": ()}, "shares of strata must add up to 1, got none"),
+    ({"strata": ((1.0, 0.5, 1.0),)}, "strata must be .* with 0 < low < high"),
+    ({"theta_e_max_arcsec": 0.0}, r"theta_e_max_arcsec must be above 0, got 0\.0"),
+    ({"counts_slope": -0.3}, r"counts_slope must be above 0, got -0\.3"),
+    ({"mag_r": (25.0, 21.5)}, "mag_r must rise, got"),
+])  # fmt: skip
+def test_a_prior_that_cannot_be_is_refused_by_its_key(change, says):
+    with pytest.raises(ValueError, match=says):
+        dataclasses.replace(simulated.tier().resolved, **change)
