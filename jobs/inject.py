@@ -68,7 +68,8 @@ def main(argv: list[str]) -> None:
             )
         wanted = sum(r["n"] for r in sizes)
         if set(made.values()) != {wanted}:
-            raise InputError(f"{wanted} tasks gave {made} rows: nothing is published")
+            told = ", ".join(f"{n} rows of {table}" for table, n in made.items())
+            raise InputError(f"{wanted} tasks gave {told}: nothing is published")
         statuses = sorted((k, int(v)) for k, v in totals.items())
         cli.require_made(cli.report(run.commit({"rows": made, "statuses": statuses}, seconds)), tier)
 

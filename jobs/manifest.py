@@ -95,7 +95,8 @@ def main(argv: list[str]) -> None:
                 pieces.frame, lambda batches: rows(batches, sent, tier, args.dataset), run.staging, run.tables, run.footer
             )
         if made["manifest"] != wanted or not wanted:
-            raise InputError(f"{made['manifest']} rows, tier {tier.name} asks for {wanted}; eligible hosts: {plan.eligible}")
+            there = ", ".join(f"{n} in {split}" for split, n in sorted(plan.eligible.items())) or "none"
+            raise InputError(f"{made['manifest']} rows were made, tier {tier.name} asks for {wanted}; eligible hosts: {there}")
         cuts = sorted((f"eligible hosts {split}", n) for split, n in plan.eligible.items())
         told = {"rows": made, "cuts": cuts, "hard negatives": {split: len(galaxy) for split, galaxy in (hard or {}).items()}}
         cli.report(run.commit(told, seconds + pieces.core_seconds))

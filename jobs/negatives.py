@@ -126,7 +126,10 @@ def find(scores: DataFrame, tasks: DataFrame, asked: dict) -> tuple[DataFrame, d
     n, other, unknown = scored.agg(*(F.expr(f"count_if({of})") for of in (CONTROL, f"NOT {CONTROL}", "role IS NULL"))).collect()[0]
     told |= {"of tasks that are not in the manifest": unknown, "of injections and hard negatives": other, "of controls": n}
     if not n:
-        raise InputError(f"no score is of a control of the manifest: {told}")
+        raise InputError(
+            f"no score is of a control of the manifest: of {told['scores']} scores {other} are of its injections or hard negatives, {unknown} of tasks "
+            "that it has not; score the stamps of this data set and tier"
+        )
     controls = scored.filter(CONTROL)
     top = best(controls).persist()
     threshold, chosen = taken(controls, top, n, asked)
@@ -155,7 +158,8 @@ def main(argv: list[str]) -> None:
     tier = tiers.load(args.tier)
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
     paths = score_files(store.local(args.scores))
-    inputs = {"manifest": runs.committed(dataset, "manifest"), "scores": store.fingerprint(paths), "asked": asked}
+    inputs = {"manifest": runs.committed(dataset, "manifest"), "scores": store.fingerprint(paths)}
+    inputs |= {"--count": args.count, "--threshold": args.threshold, "--false-positive-rate": asked["rate"]}
     with runs.start(dataset, "negatives", ["negatives"], config.plain(tier), inputs, fresh=args.fresh, replace=args.replace) as run:
         if run.reused:
             cli.report(run.reused)
@@ -166,7 +170,10 @@ def main(argv: list[str]) -> None:
             made, _, seconds = spark.produce(found, rows, run.staging, run.tables, run.footer, reads="negatives")
         session.catalog.clearCache()
         if made["negatives"] < (args.count or 1):
-            raise InputError(f"{made['negatives']} galaxies, {args.count or 'at least 1'} asked for: {told}")
+            there = f"the {told['of controls']} scored controls are of {told['galaxies of the controls']} galaxies"
+            if args.count:
+                raise InputError(f"--count {args.count} is more galaxies than have a score, {there}: ask for fewer")
+            raise InputError(f"no galaxy scores {facts['threshold']:g} or more, {there}: give a lower --threshold")
         cli.report(run.commit({"rows": made, "cuts": list(told.items()), **facts}, seconds))
         cli.log.info("  threshold %.6g, at a false-positive rate of %.6g", *facts.values())
 

@@ -1,6 +1,5 @@
 """Sweep catalogues -> PARENT, the galaxies that may host a lens."""
 
-import json
 from functools import partial
 
 import pyarrow as pa
@@ -64,7 +63,7 @@ def main(argv: list[str]) -> None:
     lists = [store.local(path) for path in args.known_lenses]
     settings = config.plain(tier)
     inputs: dict = store.fingerprint([*paths, *sweeps.size_files(survey), *lists])
-    inputs["flags"] = [args.allow_missing, args.allow_columns_missing]
+    inputs |= {"--allow-missing": args.allow_missing, "--allow-columns-missing": args.allow_columns_missing}
     inputs["known lenses"] = sorted(map(str, lists))
     known, lists_told = known_lenses(lists, tier)
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
@@ -85,5 +84,8 @@ def main(argv: list[str]) -> None:
             raise InputError(f"{len(failures)} of {len(paths)} catalogues could not be read: {'; '.join(failures)}")
         told = steps(totals)
         if not made["parent"]:
-            raise InputError(f"no galaxy passes the selection {tier.selection.name}: {json.dumps(told)}")
+            lost = ", ".join(f"{lost} by {name}" for name, lost, _ in told if lost)
+            raise InputError(
+                f"of {told[0][2]} rows no galaxy passes the selection {tier.selection.name}: {lost or 'the catalogues are empty'}"
+            )
         cli.report(run.commit({"rows": made, "steps": told, "cuts": lists_told, "failed": failures}, seconds))

@@ -83,12 +83,20 @@ def digest(values) -> str:
 
 
 def differences(old: dict, new: dict, at: str = "") -> list[str]:
-    """Keys that differ between two plain configs, as ``key: old -> new``."""
+    """Keys that differ between two plain configs, as ``key: old -> new``; a whole table of keys as ``[key] is new`` or ``is gone``."""
     found = []
     for key in sorted(old.keys() | new.keys()):
-        a, b = old.get(key), new.get(key)
+        a, b = (_by_name(values.get(key)) for values in (old, new))
         if isinstance(a, dict) and isinstance(b, dict):
             found += differences(a, b, f"{at}{key}.")
+        elif a != b and isinstance(a or b, dict):
+            found.append(f"[{at}{key}] is {'gone' if a else 'new'}")
         elif a != b:
             found.append(f"{at}{key}: {a!r} -> {b!r}")
     return found
+
+
+def _by_name(value):
+    """A list of tables that have names, as a table of them."""
+    named = isinstance(value, list) and value and all(isinstance(item, dict) and "name" in item for item in value)
+    return {item["name"]: item for item in value} if named else value

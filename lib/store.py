@@ -121,7 +121,9 @@ class Dataset:
             return
         if self.folder.exists() and any(self.folder.iterdir()):
             some = ", ".join(sorted(p.name for p in self.folder.iterdir())[:3])
-            raise OutputError(f"{self.folder} holds other data ({some}): give another --root or --dataset")
+            raise OutputError(
+                f"{self.folder} holds other data ({some}) and is left as it is: give another --dataset, a folder of its own in {self.root}"
+            )
         require_space(self.folder, 0)
         write_json(mark, {"arcmill": "data set", "dataset": self.name})
 

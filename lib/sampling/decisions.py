@@ -132,7 +132,10 @@ def require_there(over: Over, negatives: Negatives, tier: Tier) -> np.ndarray:
     lost = {s: np.setdiff1d(wanted, np.concatenate([f[s] for f in found])) for s, wanted in negatives.items()}
     if number := sum(map(len, lost.values())):
         some = [f"{galaxy} ({split})" for split, of in lost.items() for galaxy in of.tolist()][:TOLD]
-        raise InputError(f"{number} hard negatives are not among the parents of their split: galaxies {', '.join(some)}")
+        raise InputError(
+            f"{number} hard negatives are not among the parents of their split (galaxies {', '.join(some)}): "
+            "run the job negatives with this data set and tier"
+        )
     return np.sort(np.concatenate(list(negatives.values())))
 
 

@@ -509,7 +509,7 @@ def test_a_brick_that_lost_a_file_is_refused_then_injected_with_its_tasks_told(
     bricks.path(survey, brick, "image", "z").unlink()
     argv = ["inject", "--survey", str(survey), *flags]
     assert main(argv) == 2
-    assert "input coadds" in capsys.readouterr().err
+    assert "the survey's coadd files of these bricks are others, or have changed" in capsys.readouterr().err
     assert main([*argv, "--replace"]) == 1  # written, but fewer tasks were made than the tier accepts
     assert "missing_file" in capsys.readouterr().err
     metrics = runs.read(copied, "metrics", ["task_id", "brickname", "status"]).to_pylist()
@@ -643,7 +643,7 @@ def test_a_flag_that_changes_the_table_is_part_of_its_key(tmp_path, tiny_survey,
     ]
     assert main([*argv, "--allow-columns-missing"]) == 0
     assert main(argv) == 2
-    assert "input flags" in capsys.readouterr().err
+    assert "--allow-columns-missing: yes -> no" in capsys.readouterr().err
 
 
 def test_sweeps_of_two_versions_are_refused_and_files_beside_them_are_left_alone(tmp_path):
