@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import cli
-from lib import config, rows, runs, spark, store, tiers
+from lib import config, costs, rows, runs, spark, store, tiers
 from lib.errors import ConfigError, InputError, TooManyFailed
 from lib.schemas import CACHE
 from lib.survey import bricks, mirror, roots
@@ -81,7 +81,7 @@ def main(argv: list[str]) -> None:
         copied = int(totals.pop("bytes copied"))
         statuses = sorted((k, int(v)) for k, v in totals.items())
         cli.report(run.commit({"rows": made, "statuses": statuses, "bytes copied": copied}, spent))
-        cli.log.info("cache: %.3f GB copied to %s", copied / 1e9, target)
+        cli.log.info("cache: %s copied to %s", costs.size(copied), target)
         _require_whole(runs.read(dataset, "cache"), args.allow_missing)
 
 

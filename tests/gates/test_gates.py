@@ -351,7 +351,12 @@ def rewrite_record(broken: Broken, command: str, change: Callable[[dict], dict])
         pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), path)
 
 
-@fault("lineage", "the manifest was made again after the stamps", r"^inject read manifest of run an-older-run, the one here is ", lambda n: n == 1)
+@fault(
+    "lineage",
+    "the manifest was made again after the stamps",
+    r"^inject read manifest of run an-older-run, the one here is ",
+    lambda n: n == 1,
+)
 def _(broken):
     inputs = json.dumps({"manifest": ["an-older-run"], "coadds": "x"})
     rewrite_record(broken, "inject", lambda row: row | {"inputs": inputs})
