@@ -79,7 +79,7 @@ def main(argv: list[str]) -> None:
                 frame = session.createDataFrame(pa.table({"brickname": names})).repartition(tasks)
                 made, totals, spent = spark.produce(frame, make, run.staging, run.tables, run.footer)
         copied = int(totals.pop("bytes copied"))
-        statuses = sorted((k, int(v)) for k, v in totals.items())
+        statuses = sorted((f"{k}: {mirror.MEANING[k]}", int(v)) for k, v in totals.items())
         cli.report(run.commit({"rows": made, "statuses": statuses, "bytes copied": copied}, spent))
         cli.log.info("cache: %s copied to %s", costs.size(copied), target)
         _require_whole(runs.read(dataset, "cache"), args.allow_missing)
