@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
     )
     parser.add_argument(
         "--known-lenses", action="append", default=[], metavar="FILE",
-        help="list of lenses to keep away from (CSV, TSV, ECSV, FITS, Parquet, with ra and dec in degrees); may be repeated",
+        help="list of lenses to keep away from (CSV, TSV, ECSV, FITS, Parquet, with ra and dec in decimal degrees); may be repeated",
     )  # fmt: skip
     parser.add_argument("--allow-missing", type=int, default=0, metavar="N", help="catalogues that may fail to be read")
     parser.add_argument("--allow-columns-missing", action="store_true", help="leave out cuts on columns that a catalogue lacks")
