@@ -74,9 +74,7 @@ def held(path: Path, what: str):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            lock.seek(0)
-            first = lock.read().strip() or "another process"
-            raise OutputError(f"{path.parent} is being written by {first}; lock: {path}") from None
+            raise OutputError(f"{path.parent} is being written by {_first(lock)} (lock {path}): wait for it to end") from None
         lock.seek(0)
         lock.truncate()
         json.dump({"pid": os.getpid(), "host": socket.gethostname(), "what": what}, lock)
@@ -84,6 +82,16 @@ def held(path: Path, what: str):
         yield
         lock.seek(0)
         lock.truncate()
+
+
+def _first(lock) -> str:
+    """Who holds a lock, by what they wrote in it."""
+    try:
+        lock.seek(0)
+        held_by = json.load(lock)
+        return f"{held_by['what']}, process {held_by['pid']} on {held_by['host']}"
+    except (ValueError, KeyError, TypeError):
+        return "another process"
 
 
 @dataclass(frozen=True)
