@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import cli
-from lib import config, lease, place, rows, runs, spark, store, tiers
+from lib import config, costs, lease, place, rows, runs, spark, store, tiers
 from lib.errors import ConfigError, InputError, TooManyFailed
 from lib.schemas import CACHE
 from lib.survey import bricks, mirror, roots
@@ -76,9 +76,9 @@ def main(argv: list[str]) -> None:
                 spark.produce(session, run, [names[k::tasks] for k in range(tasks)], make)
         totals = run.totals
         copied = int(totals.pop("bytes copied"))
-        statuses = sorted((k, int(v)) for k, v in totals.items())
+        statuses = sorted((f"{k}: {mirror.MEANING[k]}", int(v)) for k, v in totals.items())
         cli.report(run.commit({"statuses": statuses, "bytes copied": copied}))
-        cli.log.info("cache: %.3f GB copied to %s", copied / 1e9, target)
+        cli.log.info("cache: %s copied to %s", costs.size(copied), target)
         _require_whole(runs.read(dataset, "cache"), args.allow_missing)
 
 

@@ -77,7 +77,8 @@ def main(argv: list[str]) -> None:
             spark.produce(session, run, planned, make, frame=frame, told=told)
         wanted = found.total()
         if set(run.rows.values()) != {wanted}:
-            raise InputError(f"{wanted} tasks gave {run.rows} rows: nothing is published")
+            gave = ", ".join(f"{n} rows of {table}" for table, n in run.rows.items())
+            raise InputError(f"{wanted} tasks gave {gave}: nothing is published")
         statuses = sorted((k, int(v)) for k, v in run.totals.items())
         cli.require_made(cli.report(run.commit({"statuses": statuses}, pieces.core_seconds)), tier)
 

@@ -93,7 +93,8 @@ def main(argv: list[str]) -> None:
             spark.produce(session, run, pieces.pieces, partial(rows, plan=sent, tier=tier, dataset=dataset))
         made = run.rows["manifest"]
         if made != wanted or not wanted:
-            raise InputError(f"{made} rows, tier {tier.name} asks for {wanted}; eligible hosts: {plan.eligible}")
+            there = ", ".join(f"{n} in {split}" for split, n in sorted(plan.eligible.items())) or "none"
+            raise InputError(f"{made} rows were made, tier {tier.name} asks for {wanted}; eligible hosts: {there}")
         cuts = sorted((f"eligible hosts {split}", n) for split, n in plan.eligible.items())
         told = {"cuts": cuts, "hard negatives": {split: len(galaxy) for split, galaxy in (hard or {}).items()}}
         cli.report(run.commit(told, pieces.core_seconds))

@@ -122,7 +122,10 @@ def find(scores: DataFrame, tasks: DataFrame, asked: dict) -> tuple[DataFrame, d
     n, other, unknown = scored.agg(*(F.expr(f"count_if({of})") for of in (CONTROL, f"NOT {CONTROL}", "role IS NULL"))).collect()[0]
     told |= {"of tasks that are not in the manifest": unknown, "of injections and hard negatives": other, "of controls": n}
     if not n:
-        raise InputError(f"no score is of a control of the manifest: {told}")
+        raise InputError(
+            f"no score is of a control of the manifest: of {told['scores']} scores {other} are of its injections or hard negatives, {unknown} of tasks "
+            "that it has not; score the stamps of this data set and tier"
+        )
     controls = scored.filter(CONTROL)
     top = best(controls).persist()
     threshold, chosen = taken(controls, top, n, asked)
@@ -151,7 +154,8 @@ def main(argv: list[str]) -> None:
     tier = tiers.load(args.tier)
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
     paths = score_files(store.local(args.scores))
-    inputs = {"manifest": runs.committed(dataset, "manifest"), "scores": store.fingerprint(paths), "asked": asked}
+    inputs = {"manifest": runs.committed(dataset, "manifest"), "scores": store.fingerprint(paths)}
+    inputs |= {"--count": args.count, "--threshold": args.threshold, "--false-positive-rate": asked["rate"]}
     with runs.start(dataset, "negatives", ["negatives"], config.plain(tier), inputs, fresh=args.fresh, replace=args.replace) as run:
         if run.reused:
             cli.report(run.reused)
@@ -161,9 +165,11 @@ def main(argv: list[str]) -> None:
             found, told, facts = find(read_scores(session, paths), spark.read(session, dataset, "manifest", TASK), asked)
             run.write("negatives", found.toArrow().cast(NEGATIVES))
         session.catalog.clearCache()
-        made = run.rows["negatives"]
-        if made < (args.count or 1):
-            raise InputError(f"{made} galaxies, {args.count or 'at least 1'} asked for: {told}")
+        if run.rows["negatives"] < (args.count or 1):
+            there = f"the {told['of controls']} scored controls are of {told['galaxies of the controls']} galaxies"
+            if args.count:
+                raise InputError(f"--count {args.count} is more galaxies than have a score, {there}: ask for fewer")
+            raise InputError(f"no galaxy scores {facts['threshold']:g} or more, {there}: give a lower --threshold")
         cli.report(run.commit({"cuts": list(told.items()), **facts}))
         cli.log.info("  threshold %.6g, at a false-positive rate of %.6g", *facts.values())
 

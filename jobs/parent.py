@@ -1,6 +1,5 @@
 """Sweep catalogues -> PARENT, the galaxies that may host a lens."""
 
-import json
 from functools import partial
 
 from jobs import cli
@@ -49,7 +48,7 @@ def main(argv: list[str]) -> None:
     )
     parser.add_argument(
         "--known-lenses", action="append", default=[], metavar="FILE",
-        help="list of lenses to keep away from (CSV, TSV, ECSV, FITS, Parquet, with ra and dec in degrees); may be repeated",
+        help="list of lenses to keep away from (CSV, TSV, ECSV, FITS, Parquet, with ra and dec in decimal degrees); may be repeated",
     )  # fmt: skip
     parser.add_argument("--allow-missing", type=int, default=0, metavar="N", help="catalogues that may fail to be read")
     parser.add_argument("--allow-columns-missing", action="store_true", help="leave out cuts on columns that a catalogue lacks")
@@ -60,7 +59,7 @@ def main(argv: list[str]) -> None:
     lists = [store.local(path) for path in args.known_lenses]
     settings = config.plain(tier)
     inputs: dict = store.fingerprint([*paths, *sweeps.size_files(survey), *lists])
-    inputs["flags"] = [args.allow_missing, args.allow_columns_missing]
+    inputs |= {"--allow-missing": args.allow_missing, "--allow-columns-missing": args.allow_columns_missing}
     inputs["known lenses"] = sorted(map(str, lists))
     known, lists_told = known_lenses(lists, tier)
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
@@ -80,5 +79,8 @@ def main(argv: list[str]) -> None:
             raise InputError(f"{len(failures)} of {len(paths)} catalogues could not be read: {'; '.join(failures)}")
         told = steps(run.totals)
         if not run.rows["parent"]:
-            raise InputError(f"no galaxy passes the selection {tier.selection.name}: {json.dumps(told)}")
+            lost = ", ".join(f"{lost} by {name}" for name, lost, _ in told if lost)
+            raise InputError(
+                f"of {told[0][2]} rows no galaxy passes the selection {tier.selection.name}: {lost or 'the catalogues are empty'}"
+            )
         cli.report(run.commit({"steps": told, "cuts": lists_told, "failed": failures}))

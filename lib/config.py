@@ -19,6 +19,12 @@ def build(cls, values: dict, at: str = ""):
     return made
 
 
+def suggestion(name: str, known) -> str:
+    """Which known name may be meant, in brackets: one that goes on where it ends, else the most alike; '' if none is near."""
+    near = [other for other in known if other.startswith(name)] or get_close_matches(name, known, 1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
 def _build(cls, values, at, problems):
     if not isinstance(values, dict):
         problems.append(f"{at or cls.__name__} must be a table of keys, got {values!r}")
@@ -27,8 +33,7 @@ def _build(cls, values, at, problems):
     fields = {f.name: f for f in dataclasses.fields(cls) if f.init}
     known = f"known: {', '.join(sorted(fields))}"
     for key in values.keys() - fields.keys():
-        near = get_close_matches(key, fields, 1)
-        problems.append(f"unknown key {at}{key}" + (f" (did you mean {near[0]}?)" if near else "") + f"; {known}")
+        problems.append(f"unknown key {at}{key}{suggestion(key, fields)}; {known}")
     made = {}
     for name, field in fields.items():
         if name in values:
@@ -78,12 +83,20 @@ def digest(values) -> str:
 
 
 def differences(old: dict, new: dict, at: str = "") -> list[str]:
-    """Keys that differ between two plain configs, as ``key: old -> new``."""
+    """Keys that differ between two plain configs, as ``key: old -> new``; a whole table of keys as ``[key] is new`` or ``is gone``."""
     found = []
     for key in sorted(old.keys() | new.keys()):
-        a, b = old.get(key), new.get(key)
+        a, b = (_by_name(values.get(key)) for values in (old, new))
         if isinstance(a, dict) and isinstance(b, dict):
             found += differences(a, b, f"{at}{key}.")
+        elif a != b and isinstance(a or b, dict):
+            found.append(f"[{at}{key}] is {'gone' if a else 'new'}")
         elif a != b:
             found.append(f"{at}{key}: {a!r} -> {b!r}")
     return found
+
+
+def _by_name(value):
+    """A list of tables that have names, as a table of them."""
+    named = isinstance(value, list) and value and all(isinstance(item, dict) and "name" in item for item in value)
+    return {item["name"]: item for item in value} if named else value

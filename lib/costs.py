@@ -4,6 +4,7 @@ Rates and prices are the figures of ``costs.toml``, each with its source and dat
 the start of machines, the JVM and idle cores come on top.
 """
 
+import math
 import tomllib
 from dataclasses import dataclass
 from functools import cache
@@ -15,6 +16,7 @@ from lib.survey import geometry
 
 EXACT, ESTIMATED, MOST = "exact", "estimated", "at most"
 HOUR, GB = 3600.0, 1e9
+UNITS = {"GB": GB, "MB": 1e6, "kB": 1e3}
 
 
 @dataclass(frozen=True)
@@ -71,14 +73,39 @@ class Estimate:
         return {
             "tier": self.tier, "rows": self.rows, "total_rows": self.total, "rows_are": self.rows_are, "hosts": self.hosts,
             "bricks": self.bricks, "bricks_are": self.bricks_are, "bytes": size,
-            "costs_are": MOST if MOST in (self.rows_are, self.bricks_are) else ESTIMATED, "core_hours": round(core_hours, 4),
-            "dollars": round(core_hours * an_hour, 4), "storage_dollars_a_month": round(sum(size.values()) / GB * costs.storage_month.value, 4),
+            "costs_are": MOST if MOST in (self.rows_are, self.bricks_are) else ESTIMATED, "core_hours": float(f"{core_hours:.6g}"),
+            "dollars": float(f"{core_hours * an_hour:.6g}"),
+            "storage_dollars_a_month": float(f"{sum(size.values()) / GB * costs.storage_month.value:.6g}"),
         }  # fmt: skip
 
 
 def most_bricks(rows: dict[str, dict[str, int]], hosts: dict[str, int]) -> int:
     """No more bricks than galaxies, and than there are in the sky."""
     return min(geometry.BRICKS, sum(hosts.values()) + sum(roles[UNPAIRED] + roles.get(HARD, 0) for roles in rows.values()))
+
+
+def significant(value: float, digits: int = 2) -> str:
+    """So many significant digits, without an exponent.
+
+    >>> [significant(v) for v in (0.0, 0.000417, 0.0996, 7.04, 41500)]
+    ['0', '0.00042', '0.10', '7.0', '42,000']
+    """
+    if not value:
+        return "0"
+    rounded = float(f"{value:.{digits - 1}e}")
+    return f"{rounded:,.{max(0, digits - 1 - math.floor(math.log10(rounded)))}f}"
+
+
+def size(n: float) -> str:
+    """Bytes in the unit that they are more than one of.
+
+    >>> [size(n) for n in (512, 13772, 12279780, 1023315000000)]
+    ['512 B', '13.8 kB', '12.3 MB', '1,023 GB']
+    """
+    for unit, of in UNITS.items():
+        if n >= of:
+            return f"{significant(n / of, max(3, len(str(int(n / of)))))} {unit}"
+    return f"{n:.0f} B"
 
 
 def lines(told: dict, costs: Costs) -> list[str]:
@@ -88,12 +115,12 @@ def lines(told: dict, costs: Costs) -> list[str]:
     out.append(f"  {'':8}{'hosts':>12}" + "".join(f"{role:>18}" for role in roles) + f"{'rows':>14}")
     for split, of in told["rows"].items():
         out.append(f"  {split:8}{told['hosts'][split]:>12,}" + "".join(f"{of[role]:>18,}" for role in roles) + f"{sum(of.values()):>14,}")
-    size, price = told["bytes"], costs.core_hour
+    whole_sky = told["bricks_are"] == MOST and told["bricks"] == geometry.BRICKS
     figures = {
-        "rows": f"{told['total_rows']:,}", "bricks": f"{told['bricks']:,}",
-        **{f"{name}, GB": f"{n / GB:,.3f}" for name, n in size.items()},
-        "inject, core-hours": f"{told['core_hours']:,.2f}", "inject, dollars": f"{told['dollars']:,.2f}",
-        "storage, dollars a month": f"{told['storage_dollars_a_month']:,.2f}",
+        "rows": f"{told['total_rows']:,}", "bricks": "whole sky" if whole_sky else f"{told['bricks']:,}",
+        **{name: size(n) for name, n in told["bytes"].items()},
+        "inject, core-hours": significant(told["core_hours"]), "inject, dollars": significant(told["dollars"]),
+        "storage, dollars a month": significant(told["storage_dollars_a_month"]),
     }  # fmt: skip
     out += [f"  {name:28}{value:>18}" for name, value in figures.items()]
-    return [*out, f"  rates of {costs.stamp_core_seconds.date}, prices of {price.date} ({price.source})"]
+    return [*out, f"  rates of {costs.stamp_core_seconds.date}, prices of {costs.core_hour.date} ({costs.core_hour.source})"]

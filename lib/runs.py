@@ -22,6 +22,7 @@ from lib.parts import Chunk
 from lib.store import Dataset
 
 log = logging.getLogger(__name__)
+TOLD = 12  # differences that a refusal names
 NOT_DATA = ("picture.py", "costs.py")  # sources that no table depends on; a tier's values are in the config
 
 
@@ -310,10 +311,39 @@ def _refusal(old: dict, settings: dict, inputs: dict) -> str:
     changed = config.differences(json.loads(json.dumps(tiers.parts(before, old["command"]))), settings)
     if old["code_version"] != code_version():
         changed.append(f"code: {old['code_version']} -> {code_version()}")
-    changed += [f"input {d}" for d in config.differences(there, inputs)]
-    shown = "; ".join(changed[:12]) + (f"; and {len(changed) - 12} more" if len(changed) > 12 else "")
-    what = "the table was made by run" if "files" in old else "a part of the table was made by run"
-    return f"{what} {old['run_id']} with other settings ({shown}). Give another --dataset, or --replace to replace it"
+    changed += _other_inputs(there, json.loads(json.dumps(inputs)))
+    shown = "; ".join(changed[:TOLD]) + (f"; and {len(changed) - TOLD} more" if len(changed) > TOLD else "")
+    what = "the table" if "files" in old else "a part of the table"
+    return (
+        f"{what} was made by run {old['run_id']} with other settings ({shown}): "
+        "give --replace to make it anew, or another --dataset to keep this one"
+    )
+
+
+def _other_inputs(before: dict, now: dict) -> list[str]:
+    """What a run read that differs, in words, single files last."""
+    found, files_ = [], []
+    for key in sorted(before.keys() | now.keys()):
+        a, b = before.get(key), now.get(key)
+        if a == b:
+            continue
+        if isinstance(a or b, dict):
+            files_ += _other_inputs(a or {}, b or {})
+        elif key.startswith("/"):
+            files_.append(f"file {key} {'is new' if a is None else 'is not read any more' if b is None else 'has changed'}")
+        elif key in schemas.TABLES:
+            found.append(f"table {key}: of run {_words(a)} then, of {_words(b)} now")
+        elif key == "coadds":
+            found.append("the survey's coadd files of these bricks are others, or have changed")
+        else:
+            found.append(f"{key}: {_words(a)} -> {_words(b)}")
+    return found + files_
+
+
+def _words(value) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return "not given" if value is None else "yes" if value is True else "no" if value is False else str(value)
 
 
 def _drop(dataset: Dataset, tables, run_id: str) -> None:

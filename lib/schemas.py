@@ -159,7 +159,7 @@ CACHE = pa.schema([
     column("brickname", s, "brick that the file belongs to"),
     column("file", s, "path under the survey root; *.sha256sum where the folder has no list of checksums"),
     column("needed", t, "stamps of the brick cannot be made without it"),
-    column("status", s, "copied; present: whole already; absent: the source has it not; missing: so, and needed; failed: not to be had"),
+    column("status", s, "copied; present: whole already; absent: optional, and the source lacks it; missing: needed, and it lacks it; failed: not to be had"),
     column("bytes", n, "size of the copy", "byte", nullable=True, low=0),
     column("sha256", s, "of the copy", nullable=True),
     column("check", s, "what the copy agrees with: sha256 (the survey's), datasum (the file's), fits (it decodes), list", nullable=True),

@@ -104,7 +104,10 @@ class Dataset:
             return
         there = sorted({f.name.split("/")[0] for f in self.place.files()})
         if there:
-            raise OutputError(f"{self.place} holds other data ({', '.join(there[:3])}): give another --root or --dataset")
+            raise OutputError(
+                f"{self.place} holds other data ({', '.join(there[:3])}) and is left as it is: "
+                f"give another --dataset, a folder of its own in {self.root}"
+            )
         require_space(self.place, 0)
         self.place.create(MARK, json.dumps({"arcmill": "data set", "dataset": self.name}).encode())
 

@@ -1,6 +1,7 @@
 """Gates on the manifest: what a network will be taught."""
 
 import json
+import math
 
 import numpy as np
 from pyspark.sql import functions as F
@@ -141,6 +142,11 @@ def _strata(data: Data, prior: tiers.Resolved):
     return judged(worst < limit, where, measured=worst, threshold=limit, n=n)
 
 
+def _needed(spread: float, limit: float) -> int:
+    """How many draws of a spread give a mean of which twice the standard error is the limit."""
+    return math.ceil((2.0 * spread / limit) ** 2 - 1e-6)
+
+
 @gate("split_fractions", "manifest", "galaxies fall to the splits in the config's proportions")
 def fractions(data: Data, facts) -> object:
     limit, cells = data.tier.gates.split_fraction_tolerance, data.frame("parent").groupBy("sky_cell", "split").count().collect()
@@ -151,9 +157,16 @@ def fractions(data: Data, facts) -> object:
     # cells fall to the splits, not galaxies: as many draws as there would be cells, were all alike
     error = max((p * (1.0 - p) / max(total**2 / max((sizes**2).sum(), 1.0), 1.0)) ** 0.5 for p in data.tier.split.fractions.values())
     if data.tier.gates.small_tier and 2.0 * error > limit:
-        return not_applicable(f"{len(cells)} cells give the shares to {error:.3f} only, the limit is {limit}", n=int(total))
-    return judged(abs(off[worst]) <= limit, f"{worst} has {of[worst] / max(total, 1.0):.3f} of the galaxies, {off[worst]:+.4f} from its share",
-                  measured=abs(off[worst]), threshold=limit, n=int(total))  # fmt: skip
+        return not_applicable(
+            f"the parents lie in {len(cells)} sky cells, each of which goes to one split as a whole: about "
+            f"{_needed(max(p * (1.0 - p) for p in data.tier.split.fractions.values()) ** 0.5, limit):,} are needed "
+            f"to tell the shares to {100 * limit:g} points",
+            n=int(total),
+        )
+    share = data.tier.split.fractions[worst]
+    message = (f"split {worst} has {100 * (share + off[worst]):.2f} % of the parent galaxies and should have {100 * share:g} %: {abs(100 * off[worst]):.2f} points "
+               f"off, {100 * limit:g} are allowed; the others are nearer to their shares")  # fmt: skip
+    return judged(abs(off[worst]) <= limit, message, measured=abs(off[worst]), threshold=limit, n=int(total))
 
 
 @gate(
@@ -183,8 +196,11 @@ def distance(data: Data, facts) -> object:
         return judged(False, "there are no galaxies")
     if np.isinf(nearest):
         return not_applicable("only one split has galaxies", n=galaxies.num_rows)
-    return judged(nearest >= limit, f"the nearest two are galaxies {where[0]} and {where[1]}",
-                  measured=nearest, threshold=limit, n=galaxies.num_rows, examples=where if nearest < limit else ())  # fmt: skip
+    message = (f'the nearest two galaxies of different splits, {where[0]} and {where[1]}, are {nearest:.1f}" apart: '
+               f'stamps of {data.tier.stamp.side_pix} px share no pixel from {limit:.1f}" on')  # fmt: skip
+    return judged(
+        nearest >= limit, message, measured=nearest, threshold=limit, n=galaxies.num_rows, examples=where if nearest < limit else ()
+    )
 
 
 def _unpaired(tier: tiers.Tier) -> bool:
@@ -202,11 +218,16 @@ def matched(data: Data, facts) -> object:
     worst, limits = max(off, key=lambda v: off[v]), data.tier.gates
     if data.tier.gates.small_tier and 2.0 * (2.0 / n) ** 0.5 > limits.match_difference_max:
         return not_applicable(
-            f"{n} unpaired controls are too few to tell: {share:.2f} on the first rung, {worst} differs by {off[worst]:.2f}", n=n
+            f"{n} unpaired controls are too few: {_needed(2.0**0.5, limits.match_difference_max):,} are needed to tell whether the means of lenses "
+            f"and controls differ by {limits.match_difference_max:g} standard deviations",
+            n=n,
         )
+    first = data.tier.controls.ladder[0]
+    message = (f"{100 * share:.2f} % of the unpaired controls are within {'the tolerance' if first == 1.0 else f'{first:g} times the tolerance'} of their lens in "
+               f"every variable, at least {100 * limits.match_first_rung_min:g} % are wanted; the means of lenses and controls differ most in {worst}, by "
+               f"{off[worst]:.4f} standard deviations, less than {limits.match_difference_max:g} is wanted")  # fmt: skip
     return judged(share >= limits.match_first_rung_min and off[worst] < limits.match_difference_max,
-                  f"{share:.4f} on the first rung; {worst} differs most, by {off[worst]:.4f} of its spread (limit {limits.match_difference_max})",
-                  measured=share, threshold=limits.match_first_rung_min, n=n)  # fmt: skip
+                  message, measured=share, threshold=limits.match_first_rung_min, n=n)  # fmt: skip
 
 
 @gate("metadata_auc", "manifest", "a classifier that sees no pixels cannot tell lenses from unpaired controls", unit="AUC")
@@ -219,10 +240,15 @@ def metadata(data: Data, facts) -> object:
     galaxies = min(len(t["galaxy_id"].slice(0, balance.SAMPLE).unique()) for t in (found.lenses, found.controls))
     limit, error = data.tier.gates.metadata_auc_max, (1.0 / (6.0 * galaxies)) ** 0.5
     if data.tier.gates.small_tier and 2.0 * error > limit - 0.5:
-        return not_applicable(f"{n} unpaired controls give the AUC to {error:.3f} only", n=n)
+        return not_applicable(
+            f"{galaxies} different galaxies are too few: {_needed(6.0**-0.5, limit - 0.5):,} galaxies with lenses and as many unpaired controls are needed "
+            f"to tell an AUC of {limit:g} from 0.5, which is guessing",
+            n=n,
+        )
     auc = balance.metadata_auc(found)
-    return judged(auc < limit, f"AUC {auc:.4f} +- {error:.4f} of gradient boosting on metadata, cross-validated by galaxy",
-                  measured=auc, threshold=limit, n=2 * n)  # fmt: skip
+    message = (f"a classifier that knows seeing, depth, brightness, shape, dust and place, but no pixels, tells lenses from unpaired controls with an AUC of "
+               f"{auc:.4f} +- {error:.4f}: 0.5 is guessing, less than {limit:g} is wanted")  # fmt: skip
+    return judged(auc < limit, message, measured=auc, threshold=limit, n=2 * n)
 
 
 def _limits(tier) -> dict:

@@ -105,7 +105,8 @@ def flux_bins(data: Data, facts) -> object:
     if thin and limits.small_tier:
         return not_applicable(f"{thin[0]['n']} rows at theta_e {thin[0]['theta_e']}, {limits.flux_bin_rows_min} are needed to judge")
     if thin or not found:
-        return judged(False, f"too few rows to judge: {found}", n=sum(b["n"] for b in found))
+        told = ", ".join(f"{b['n']} at theta_e {b['theta_e']:g}" for b in thin) or "there are none"
+        return judged(False, f"too few rows to judge, {limits.flux_bin_rows_min} are needed: {told}", n=sum(b["n"] for b in found))
     off = [abs(b["measured"] - b["expected"]) / b["error"] for b in found]
     off = [x if np.isfinite(x) else np.inf for x in off]
     told = ", ".join(f"{b['theta_e']:g}: {b['measured']:.2f} (expected {b['expected']:.2f} +- {b['error']:.2f})" for b in found)

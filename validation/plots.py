@@ -182,7 +182,7 @@ def galleries(data: Data) -> list[tuple[str, list[dict]]]:
 
 def _cubes(data: Data, ids: list[str]) -> dict[str, dict]:
     rows = (
-        data.frame("stamps", ["task_id", "bands", "stamp_side_pix", "status", "stamp", "arc"])
+        data.frame("stamps", list(dict.fromkeys(["task_id", "status", *reader.NEEDED, "stamp", "arc", "stamp_npz"])))
         .filter(F.col("task_id").isin(ids) & (F.col("status") == "ok"))
         .select("task_id", *reader.NEEDED, "stamp", "arc", "stamp_npz")
         .collect()

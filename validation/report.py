@@ -10,6 +10,7 @@ from lib.schemas import SPLITS
 from validation import plots
 from validation.result import ERROR, FAIL, NOT_APPLICABLE, Data, Result
 
+BESIDE = 130  # columns of a terminal in which sentences have room beside the numbers
 WORDS = {"pass": "pass", FAIL: "FAIL", ERROR: "ERROR", NOT_APPLICABLE: "not applicable"}
 
 
@@ -69,20 +70,29 @@ def _try(part, data: Data) -> dict:
 
 
 def terminal(results: list[Result]) -> None:
+    """Every gate with its whole sentence: beside its numbers, or below them where a terminal is narrow."""
     from rich.console import Console
+    from rich.padding import Padding
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=None, box=None, pad_edge=False)
-    for name in ("gate", "outcome", "measured", "limit", "n", ""):
-        table.add_column(name, justify="right" if name in ("measured", "limit", "n") else "left", overflow="fold")
+    console = Console(stderr=True)
+    console = console if console.is_terminal else Console(stderr=True, width=170)
+    beside = console.width >= BESIDE
     style = {"pass": "green", FAIL: "bold red", ERROR: "bold red", NOT_APPLICABLE: "yellow"}
-    for r in results:
-        numbers = ["-" if v is None else f"{v:.4g}" for v in (r.measured, r.threshold)]
-        table.add_row(
-            r.gate,
-            f"[{style[r.outcome]}]{WORDS[r.outcome]}[/]",
-            *numbers,
-            str(r.n),
-            r.message if r.blocks or len(r.message) <= 90 else r.message[:87] + "...",
-        )
-    Console(stderr=True, width=None if Console(stderr=True).is_terminal else 170).print(table)
+    heads: list[tuple[str, ...]] = [("gate", "outcome", "measured", "limit", "n")]
+    heads += [(r.gate, WORDS[r.outcome], *("-" if v is None else f"{v:.4g}" for v in (r.measured, r.threshold)), str(r.n)) for r in results]
+    gate, outcome, *numbers = (max(map(len, column)) for column in zip(*heads, strict=True))
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=beside)
+    for head, r in zip(heads, [None, *results], strict=True):
+        line = Text(f"{head[0]:{gate}}  ")
+        line.append(f"{head[1]:{outcome}}", style[r.outcome] if r else "bold")
+        line.append("".join(f"  {text:>{width}}" for text, width in zip(head[2:], numbers, strict=True)))
+        message = Text(r.message if r else "")
+        if beside:
+            table.add_row(line, message)
+        else:
+            table.add_row(line)
+            table.add_row(Padding(message, (0, 0, 0, 4)))
+    console.print(table)

@@ -291,7 +291,8 @@ def lineage(data: Data, facts) -> object:
         for table in inputs:
             read = json.loads(latest[job]["inputs"])[table]
             if read != runs.committed(data.dataset, table):
-                wrong.append(f"{job} read {table} of run {read}, the one here is {runs.committed(data.dataset, table)}")
+                here = ", ".join(runs.committed(data.dataset, table)) or "none"
+                wrong.append(f"{job} read {table} of run {', '.join(read)}, the one here is {here}: run {job} again with --replace")
         made, now = (tiers.parts(c, job) for c in (json.loads(latest[job]["config"]), json.loads(json.dumps(config.plain(data.tier)))))
         wrong += [f"{job} was made with {d}" for d in config.differences(made, now)]
     return judged(not wrong, "; ".join(wrong[:5]) or "parent, manifest and stamps follow from each other", measured=len(wrong),

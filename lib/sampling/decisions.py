@@ -16,7 +16,7 @@ from lib import draws
 from lib.errors import InputError
 from lib.sampling import choose, sources, tasks
 from lib.sampling.counts import PAIRED, UNPAIRED, expected_counts, lens_hosts
-from lib.sampling.match import Matches, Side, check, match, rungs, variables
+from lib.sampling.match import Matches, Side, match, rungs, variables
 from lib.schemas import MANIFEST, SPLITS
 from lib.tiers import Tier
 
@@ -93,7 +93,6 @@ def plan(over: Over, tier: Tier, eligible: dict[str, int] | None = None, negativ
     paired, unpaired = ({s: last[f"{role} {s}"] for s in SPLITS if f"{role} {s}" in last} for role in (PAIRED, UNPAIRED))
     if not unpaired:
         return Plan(eligible, hosts, paired, hard)
-    check(tier.controls.tolerance)
     blocks = {s: max(1, round(wanted[s][UNPAIRED] / BLOCK)) for s in unpaired}
     found = over.by_key(
         partial(_sides, hosts=hosts, unpaired=unpaired, blocks=blocks, tier=tier), partial(_first_rung, ladder=tier.controls.ladder)
@@ -133,7 +132,10 @@ def require_there(over: Over, negatives: Negatives, tier: Tier) -> np.ndarray:
     lost = {s: np.setdiff1d(wanted, np.concatenate([f[s] for f in found])) for s, wanted in negatives.items()}
     if number := sum(map(len, lost.values())):
         some = [f"{galaxy} ({split})" for split, of in lost.items() for galaxy in of.tolist()][:TOLD]
-        raise InputError(f"{number} hard negatives are not among the parents of their split: galaxies {', '.join(some)}")
+        raise InputError(
+            f"{number} hard negatives are not among the parents of their split (galaxies {', '.join(some)}): "
+            "run the job negatives with this data set and tier"
+        )
     return np.sort(np.concatenate(list(negatives.values())))
 
 

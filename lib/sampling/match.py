@@ -11,10 +11,8 @@ import pyarrow as pa
 from scipy.spatial import cKDTree
 
 from lib import jit
-from lib.errors import ConfigError
-from lib.schemas import PARENT
+from lib.tiers import COLOURS
 
-DERIVED = {"gr": ("mag_g", "mag_r"), "rz": ("mag_r", "mag_z")}
 UNKNOWN = 1e6  # of a value that is not known: near to no known one
 NEAREST = 16  # galaxies that a lens may choose from before it asks again
 
@@ -53,23 +51,11 @@ class Matches:
     distance: np.ndarray  # (n,) float32, in tolerances
 
 
-def check(tolerance: dict[str, float]) -> None:
-    """Raise unless every variable is one that parents have."""
-    known = {f.name for f in PARENT if pa.types.is_floating(f.type)}
-    if unknown := [name for name in tolerance if not known.issuperset(_parts(name))]:
-        raise ConfigError(f"controls.tolerance.{unknown[0]}: no such variable; give parent columns of numbers, gr or rz")
-
-
-def _parts(name: str) -> tuple[str, ...]:
-    return DERIVED.get(name, (name,))
-
-
 def variables(hosts: pa.Table, tolerance: dict[str, float]) -> np.ndarray:
     """Matching variables in units of their tolerance (hosts, variables)."""
     columns = []
     for name, width in tolerance.items():
-        parts = _parts(name)
-        values = [hosts[p].to_numpy(zero_copy_only=False).astype(float) for p in parts]
+        values = [hosts[part].to_numpy(zero_copy_only=False).astype(float) for part in COLOURS.get(name, (name,))]
         columns.append((values[0] - values[1] if len(values) == 2 else values[0]) / width)
     return np.nan_to_num(np.stack(columns, axis=1), nan=UNKNOWN).astype(np.float32)
 

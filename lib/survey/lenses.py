@@ -1,5 +1,6 @@
 """Lists of known lenses, in the formats that such lists come in, and the match with them on the sky."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from lib.errors import InputError
 # Names of the columns in published lists, in lower case.
 RA = ("ra", "ra_deg", "radeg", "raj2000", "ra_j2000", "alpha_j2000", "target_ra")
 DEC = ("dec", "dec_deg", "dedeg", "decdeg", "dej2000", "decj2000", "dec_j2000", "delta_j2000", "target_dec")
+SEXAGESIMAL = re.compile(r"\s*[+-]?\d+\s*[:hd° ]\s*\d+")
 FORMATS = {".csv": "ascii.csv", ".tsv": "ascii.tab", ".ecsv": "ascii.ecsv", ".fits": "fits", ".parquet": "parquet"}
 
 
@@ -55,9 +57,19 @@ def _degrees(path: str, columns: dict, what: str, known: tuple[str, ...]) -> np.
     unit = getattr(column, "unit", None)
     try:
         degrees = np.ma.filled(np.ma.asarray(column).astype(float), np.nan)
-    except ValueError as error:
-        raise InputError(f"{path}: column {found[0]} must be numbers of degrees: {error}") from error
+    except (ValueError, TypeError) as error:
+        text = next((str(value) for value in column if _no_number(value)), str(error))
+        why = "hours or degrees with minutes and seconds" if SEXAGESIMAL.match(text) else "no number"
+        raise InputError(f"{path}: column {found[0]} must be decimal degrees (like 150.1163), {text!r} is {why}") from error
     return np.asarray(degrees) * (unit.to(units.deg) if unit else 1.0)
+
+
+def _no_number(value) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return value is not None and not np.ma.is_masked(value)
+    return False
 
 
 def near(ra_deg, dec_deg, lenses, radius_arcsec: float) -> np.ndarray:

@@ -16,6 +16,13 @@ from lib.survey import bricks, integrity
 from lib.survey.roots import Absent, Interrupted, Refused, Root, RootError
 
 COPIED, PRESENT, ABSENT, MISSING, FAILED = "copied", "present", "absent", "missing", "failed"
+MEANING = {
+    COPIED: "fetched, checked and in its place",
+    PRESENT: "whole already, not fetched",
+    ABSENT: "optional files, which the survey lacks (PSFs, masks, checksums)",
+    MISSING: "needed files, which the survey lacks",
+    FAILED: "not to be had, whatever was tried",
+}
 LONGEST_PAUSE_S, LONGEST_WAIT_S = 60.0, 3600.0  # of our own accord, and when the server asks for it
 
 

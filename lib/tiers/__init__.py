@@ -10,14 +10,22 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
+import pyarrow as pa
+
 from lib import config
 from lib.errors import ConfigError
-from lib.schemas import BANDS, ENCODINGS, SPLITS
+from lib.schemas import BANDS, ENCODINGS, PARENT, SPLITS
 
 CONTROLS = ("paired", "unpaired", "both")
 RESOLVED = "resolved"  # the grid that is none
 SLOTS = 20  # configs of a resolved tier: its quotas are multiples of 1/SLOTS
+COLOURS = {"gr": ("mag_g", "mag_r"), "rz": ("mag_r", "mag_z")}
+MATCHED = (*COLOURS, *(f.name for f in PARENT if pa.types.is_floating(f.type)))  # what unpaired controls may be matched on
 PIXEL_ARCSEC = 0.262  # of the Legacy Surveys: where parents are made no image is at hand whose WCS would say
+
+
+def _sum(values) -> str:
+    return " + ".join(f"{value:g}" for value in values) or "none"
 
 
 @dataclass(frozen=True)
@@ -54,8 +62,12 @@ class Split:
     fractions: dict[str, float]
 
     def __post_init__(self):
-        if set(self.fractions) != set(SPLITS) or abs(sum(self.fractions.values()) - 1.0) > 1e-9:
-            raise ValueError(f"fractions must name {SPLITS} and add up to 1, got {self.fractions}")
+        if set(self.fractions) != set(SPLITS):
+            raise ValueError(f"fractions must give a share for each of {', '.join(SPLITS)}, got {', '.join(self.fractions) or 'none'}")
+        if abs((total := sum(self.fractions.values())) - 1.0) > 1e-9:
+            raise ValueError(f"fractions must add up to 1, got {_sum(self.fractions.values())} = {total:g}")
+        if negative := [name for name, share in self.fractions.items() if share < 0]:
+            raise ValueError(f"fractions.{negative[0]} must not be negative, got {self.fractions[negative[0]]}")
         if self.nside < 1 or self.nside & (self.nside - 1):
             raise ValueError(f"nside must be a power of 2, got {self.nside}")
 
@@ -95,9 +107,11 @@ class Resolved:
     shear: tuple[float, float] = (0.0, 0.1)
 
     def __post_init__(self):
-        numbers = [share * SLOTS for _, _, share in self.strata]
-        if any(n < 1 or abs(n - round(n)) > 1e-6 for n in numbers) or round(sum(numbers)) != SLOTS:
-            raise ValueError(f"shares of strata must be multiples of {1 / SLOTS} that add up to 1, got {self.strata}")
+        shares = [share for _, _, share in self.strata]
+        if odd := [share for share in shares if share * SLOTS < 1 - 1e-6 or abs(share * SLOTS - round(share * SLOTS)) > 1e-6]:
+            raise ValueError(f"shares of strata must be multiples of {1 / SLOTS} above 0, got {odd[0]:g}")
+        if round(sum(shares) * SLOTS) != SLOTS:
+            raise ValueError(f"shares of strata must add up to 1, got {_sum(shares)} = {sum(shares):g}")
         if any(not 0 < low < high for low, high, _ in self.strata):
             raise ValueError(f"strata must be (low, high, share) with 0 < low < high, got {self.strata}")
         ordered = sorted(self.strata)
@@ -107,8 +121,11 @@ class Resolved:
             a, b = getattr(self, name)
             if not low <= a <= b <= high:
                 raise ValueError(f"{name} must rise within {low} to {high}, got {(a, b)}")
-        if self.theta_e_max_arcsec <= 0 or self.counts_slope <= 0 or self.mag_r[0] >= self.mag_r[1]:
-            raise ValueError("theta_e_max_arcsec and counts_slope must be positive, mag_r must rise")
+        for name in ("theta_e_max_arcsec", "counts_slope"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not self.mag_r[0] < self.mag_r[1]:
+            raise ValueError(f"mag_r must rise, got {self.mag_r}")
 
     def configs(self) -> list[tuple[float, ...]]:
         """One config a slot: the bounds of its stratum."""
@@ -128,8 +145,9 @@ class Sample:
     at_most: bool = False
 
     def __post_init__(self):
-        if self.replicates < 1 or self.configs_per_host < 0:
-            raise ValueError(f"replicates must be at least 1, configs_per_host at least 0, got {self.replicates}, {self.configs_per_host}")
+        for name, least in (("replicates", 1), ("configs_per_host", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if set(self.hosts) != set(SPLITS) or min(self.hosts.values()) < 0:
             raise ValueError(f"hosts must give a count for each of {SPLITS}, got {self.hosts}")
 
@@ -155,12 +173,16 @@ class Controls:
     ladder: tuple[float, ...] = (1.0, 2.0, 4.0, 8.0)
 
     def __post_init__(self):
-        if not 0.0 <= self.fraction < 1.0 or not 0.0 <= self.paired <= 1.0:
-            raise ValueError(f"fraction and paired must be in [0, 1), [0, 1], got {self.fraction}, {self.paired}")
+        if not 0.0 <= self.fraction < 1.0:
+            raise ValueError(f"fraction must be at least 0 and below 1, got {self.fraction}")
+        if not 0.0 <= self.paired <= 1.0:
+            raise ValueError(f"paired must be from 0 to 1, got {self.paired}")
         if self.fraction / (1.0 - self.fraction) * max(self.paired, 1.0 - self.paired) > 1.0 + 1e-9:
             raise ValueError(f"no kind of controls may be more than the injections, got fraction {self.fraction}, paired {self.paired}")
         if list(self.ladder) != sorted(set(self.ladder)) or not self.ladder:
             raise ValueError(f"ladder must rise, got {self.ladder}")
+        if unknown := [f"tolerance.{name}{config.suggestion(name, MATCHED)}" for name in self.tolerance if name not in MATCHED]:
+            raise ValueError(f"{', '.join(unknown)}: no such variable; known: {', '.join(MATCHED)}")
         if self.fraction * (1.0 - self.paired) > 0 and (not self.tolerance or min(self.tolerance.values()) <= 0):
             raise ValueError(f"tolerance must give a width above 0 for each variable that unpaired controls match on, got {self.tolerance}")
 

@@ -1,6 +1,7 @@
 """Gates on the manifest that need thousands of rows: they pass on a simulated train tier, and each is seen to fail."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -81,6 +82,8 @@ def test_a_giant_region_hashed_to_test_is_seen(judge, parents):
     south = pc.less(parents["dec_deg"], -40.0)
     result = judge("split_fractions", parent=put(parents, "split", pc.if_else(south, "test", parents["split"])))["split_fractions"]
     assert (result.outcome, result.measured > 0.1) == ("fail", True)
+    says = r"^split test has \d\d\.\d\d % of the parent galaxies and should have 15 %: \d\d\.\d\d points off, 2 are allowed"
+    assert re.search(says, result.message)
 
 
 @fault("unpaired_match")
@@ -90,7 +93,7 @@ def test_an_offset_of_the_magnitudes_of_a_class_is_seen(judge, manifest):
         manifest = put(manifest, f"mag_{band}", manifest[f"mag_{band}"].to_numpy() + shift)
     result = judge("unpaired_match", manifest=manifest)["unpaired_match"]
     assert result.outcome == "fail"
-    assert "mag_r differs most, by 0.3" in result.message
+    assert "the means of lenses and controls differ most in mag_r, by 0.3" in result.message
 
 
 @fault("metadata_auc", "unpaired_match")

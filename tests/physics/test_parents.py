@@ -348,7 +348,10 @@ def test_a_unit_that_a_list_gives_is_heeded(tmp_path):
 @pytest.mark.parametrize("name, text, says", [
     ("a.csv", "name,alpha,dec\nx,1,2\n", r"no column of right ascension \(known: ra, .*\); columns there: name, alpha, dec"),
     ("a.csv", "ra,dec,RAJ2000\n1,2,3\n", "right ascension may be ra or RAJ2000; columns there: ra, dec, RAJ2000"),
-    ("a.csv", "ra,dec\n10:20:30,2\n", "column ra must be numbers of degrees: .*10:20:30"),
+    ("a.csv", "ra,dec\n,2\n10:20:30.5,2\n", r"column ra must be decimal degrees \(like 150\.1163\), '10:20:30\.5' is hours or degrees with minutes and seconds"),
+    ("a.csv", "ra,dec\n1,-02d12m27s\n", r"column dec must be decimal degrees .*, '-02d12m27s' is hours or degrees with minutes"),
+    ("a.tsv", "RAJ2000\tDEJ2000\n10 02 27.9\t+02 12 27\n", r"column RAJ2000 must be decimal degrees .*, '10 02 27\.9' is hours or"),
+    ("a.csv", "ra,dec\n1,2\nunknown,2\n", r"column ra must be decimal degrees .*, 'unknown' is no number"),
     ("a.csv", "ra;dec\n1;2\n", "columns there: ra;dec"),
     ("a.txt", "ra dec\n1 2\n", "a list of lenses must be one of .csv, .tsv, .ecsv, .fits, .parquet"),
     ("a.fits", "<html>404</html>", r"a\.fits: "),

@@ -316,9 +316,16 @@ def test_every_task_has_one_row_of_stamps_and_one_of_metrics(tiny_dataset, all_t
     ("seed = 7", 'seed = "seven"\nsed = 7', ["unknown key sed (did you mean seed?)", "seed must be int, got 'seven'"]),
     ("r_min = 17.0\nr_max = 21.0", "r_mx = 3\nr_min = true", ["unknown key selection.r_mx (did you mean r_m", "missing key selection.r_max", "selection.r_min must be float, got True"]),
     ("nside = 1024", "nside = 1000", ["nside must be a power of 2, got 1000"]),
-    ("fraction = 0.4", "fraction = 1.4", ["fraction and paired must be in [0, 1), [0, 1], got 1.4"]),
-    ("train = 0.4,", "train = 0.5,", ["fractions must name ('train', 'val', 'test') and add up to 1"]),
+    ("fraction = 0.4", "fraction = 1.4", ["controls.fraction must be at least 0 and below 1, got 1.4"]),
+    ("paired = 0.5", "paired = -0.5", ["controls.paired must be from 0 to 1, got -0.5"]),
+    ("train = 0.4,", "train = 0.5,", ["split.fractions must add up to 1, got 0.5 + 0.3 + 0.3 = 1.1"]),
+    ("val = 0.3, test = 0.3 }", "valid = 0.6 }", ["split.fractions must give a share for each of train, val, test, got train, valid"]),
+    ("train = 0.4, val = 0.3, test", "train = 0.9, val = -0.2, test", ["split.fractions.val must not be negative, got -0.2"]),
+    ("configs_per_host = 6", "replicates = 0", ["sample.replicates must be at least 1, got 0"]),
+    ("configs_per_host = 6", "configs_per_host = -1", ["sample.configs_per_host must be at least 0, got -1"]),
     ("configs_per_host = 6", "configs_per_host = 600", ["sample.configs_per_host must be at most the grid's 48"]),
+    ("psfsize_r_arcsec = 0.05, mag_r = 0.2", "psfsize_r = 0.05, redness = 0.2", [
+        "controls.tolerance.psfsize_r (did you mean psfsize_r_arcsec?), tolerance.redness: no such variable; known: gr, rz, ra_deg, "]),
     ("[gates]", "[gates", ["tier "]),
 ])  # fmt: skip
 def test_everything_wrong_in_a_recipe_is_named_at_once(old, new, says, tmp_path):
@@ -458,7 +465,7 @@ def test_a_catalogue_of_which_no_galaxy_passes_says_where_they_were_lost(tmp_pat
     tiny.write_sweep(tmp_path / "sky" / "sweep-150p000-160p005.fits", columns)
     assert main(["parent", "--survey", str(tmp_path / "sky"), *flags]) == 3
     said = capsys.readouterr().err
-    assert "no galaxy passes the selection lrg" in said and '["nobs >= 1", 5, 0]' in said
+    assert "of 5 rows no galaxy passes the selection lrg: 5 by nobs >= 1" in said
 
 
 # runs ----------------------------------------------------------------------------------------------------------------
@@ -502,7 +509,7 @@ def test_a_brick_that_lost_a_file_is_refused_then_injected_with_its_tasks_told(
     bricks.path(survey, brick, "image", "z").unlink()
     argv = ["inject", "--survey", str(survey), *flags]
     assert main(argv) == 2
-    assert "input coadds" in capsys.readouterr().err
+    assert "the survey's coadd files of these bricks are others, or have changed" in capsys.readouterr().err
     assert main([*argv, "--replace"]) == 1  # written, but fewer tasks were made than the tier accepts
     assert "missing_file" in capsys.readouterr().err
     metrics = runs.read(copied, "metrics", ["task_id", "brickname", "status"]).to_pylist()
@@ -631,7 +638,7 @@ def test_a_flag_that_changes_the_table_is_part_of_its_key(tmp_path, tiny_survey,
     ]
     assert main([*argv, "--allow-columns-missing"]) == 0
     assert main(argv) == 2
-    assert "input flags" in capsys.readouterr().err
+    assert "--allow-columns-missing: yes -> no" in capsys.readouterr().err
 
 
 def test_sweeps_of_two_versions_are_refused_and_files_beside_them_are_left_alone(tmp_path):

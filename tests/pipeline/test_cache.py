@@ -469,9 +469,11 @@ def cache(dataset: Dataset) -> list[dict]:
     return runs.read(dataset, "cache").to_pylist()
 
 
-def test_stamps_from_the_copy_are_those_from_the_survey(spark, server, job, copied, tiny_tier, tmp_path):
+def test_stamps_from_the_copy_are_those_from_the_survey(spark, server, job, copied, tiny_tier, tmp_path, caplog):
     server.faults = {IMAGE: ["drop"], MASK: [500, "short"]}
-    assert job(server.url) == 0
+    with caplog.at_level("INFO"):
+        assert job(server.url) == 0
+    assert "absent: optional files, which the survey lacks (PSFs, masks, checksums)" in caplog.text
     rows = cache(copied)
     names = sorted(set(runs.read(copied, "manifest")["brickname"].to_pylist()))
     assert Counter(row["brickname"] for row in rows) == dict.fromkeys(names, 14)

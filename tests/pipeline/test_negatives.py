@@ -151,7 +151,10 @@ FAULTS = {
     "doubled": (lambda s: pd.concat([s, s[:2]]), r"2 tasks are there more than once: "),
     "nameless": (lambda s: s.assign(task_id=s.task_id.where(s.index > 0)), r"rows without a task_id"),
     "none": (lambda s: s[:0], r"there are none"),
-    "of others": (lambda s: s.assign(task_id="x" + s.task_id), r"no score is of a control of the manifest"),
+    "of others": (
+        lambda s: s.assign(task_id="x" + s.task_id),
+        r"no score is of a control of the manifest: of 48 scores 0 are of its injections or hard negatives, 48 of tasks",
+    ),
     "without scores": (lambda s: s[["task_id"]], r"has no column score; it has task_id"),
     "too few": (lambda s: s[:5], r"a false-positive rate of 0.01 is less than one of 5 scored controls"),
 }
@@ -168,7 +171,11 @@ def test_scores_at_fault_are_named_and_nothing_is_written(name, controls, mine, 
 
 
 @pytest.mark.parametrize(
-    "flags, sentence", [(["--threshold", "2"], "0 galaxies, at least 1 asked for"), (["--count", "999"], "999 asked for")]
+    "flags, sentence",
+    [
+        (["--threshold", "2"], "no galaxy scores 2 or more, the 48 scored controls are of "),
+        (["--count", "999"], "--count 999 is more galaxies than"),
+    ],
 )
 def test_too_few_galaxies_are_an_error(flags, sentence, controls, mine):
     code, said = mine(random_scores(controls), *flags)

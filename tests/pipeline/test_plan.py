@@ -116,6 +116,18 @@ def test_bytes_hours_and_dollars_are_the_figures_times_the_rows():
     assert told["dollars"] == pytest.approx(hours * (figures.core_hour.value + 4 * figures.memory_hour.value), abs=1e-3)
 
 
+@pytest.mark.parametrize("rows, hosts, bricks, says", [
+    (40, 4, 36, ["bricks 36", "manifest 16.5 kB", "stamps 12.3 MB", "metrics 39.1 kB", "core-hours 0.0071", "dollars 0.00054", "a month 0.00028"]),
+    (3_333_333, 10**6, 662_174, ["bricks whole sky", "manifest 1.38 GB", "stamps 1,023 GB", "core-hours 160", "dollars 12", "a month 24"]),
+])  # fmt: skip
+def test_the_table_of_a_plan_has_digits_that_tell_whatever_its_size(rows, hosts, bricks, says):
+    of = {s: {"injected": rows, "paired_control": 0, "unpaired_control": 0} for s in SPLITS}
+    told = costs.Estimate("t", of, dict.fromkeys(SPLITS, hosts), bricks, costs.MOST, costs.MOST).told(costs.load())
+    table = " ".join(" ".join(costs.lines(told, costs.load())).split())
+    assert [text for text in says if text not in table] == []
+    assert "whole sky" not in " ".join(costs.lines(told | {"bricks_are": costs.EXACT}, costs.load()))
+
+
 def test_every_figure_says_where_it_comes_from_and_when():
     for figure in vars(costs.load()).values():
         assert figure.value > 0 and figure.unit and len(figure.source) > 10 and figure.date.startswith("20")

@@ -175,6 +175,28 @@ def test_digests_follow_the_content_and_differences_name_the_keys():
     assert config.digest(a) == config.digest(dict(reversed(a.items()))) != config.digest(b)
     assert config.differences(a, b) == ["y.z: 2.0 -> 2.5"]
     assert config.differences({}, {"new": 1}) == ["new: None -> 1"]
+    one, two = {"name": "a", "r": 1}, {"name": "b", "r": 2}
+    assert config.differences({"list": [one, two]}, {"list": [one | {"r": 3}]}) == ["list.a.r: 1 -> 3", "[list.b] is gone"]
+    assert config.differences({"list": [], "table": None}, {"list": [one], "table": {"x": 1}}) == ["[list] is new", "[table] is new"]
+    assert config.differences({"values": []}, {"values": [1]}) == ["values: [] -> [1]"]
+
+
+def test_what_a_run_read_that_differs_is_told_in_words(tmp_path):
+    then = {"parent": ["20260101T000000-aaaaaa"], "coadds": "1f", "scores": {"/s/a.csv": [1, 2], "/s/b.csv": [1, 2]}, "known lenses": [],
+            "--allow-missing": 0, "controls": "paired"}  # fmt: skip
+    now = {"parent": ["20260102T000000-bbbbbb"], "coadds": "2e", "scores": {"/s/b.csv": [1, 3], "/s/c.csv": [1, 2]}, "known lenses": ["/l.csv"],
+           "--allow-missing": 2, "controls": None}  # fmt: skip
+    with runs.start(dataset(tmp_path), "job", [], {}, then) as made:
+        made.commit({"rows": {}}, 0.0)
+    with pytest.raises(ConfigError) as error, runs.start(dataset(tmp_path), "job", [], {}, now):
+        pass
+    assert str(error.value) == (
+        f"the table was made by run {made.run_id} with other settings (--allow-missing: 0 -> 2; "
+        "the survey's coadd files of these bricks are others, or have changed; controls: paired -> not given; known lenses: none -> /l.csv; "
+        "table parent: of run 20260101T000000-aaaaaa then, of 20260102T000000-bbbbbb now; "
+        "file /s/a.csv is not read any more; file /s/b.csv has changed; file /s/c.csv is new): "
+        "give --replace to make it anew, or another --dataset to keep this one"
+    )
 
 
 # store and runs ------------------------------------------------------------------------------------------------------
