@@ -76,7 +76,8 @@ def submit(
     here = Path(tempfile.mkdtemp(prefix="submit-", dir=folder))
     (here / "submit_main.py").write_bytes(Path(submit_main.__file__).read_bytes())
     (here / "empty").mkdir()
-    settings = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1"} | dict(conf or {})
+    settings = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1"}
+    settings |= {f"spark.{who}.extraJavaOptions": JVM for who in ("driver", "executor")} | dict(conf or {})
     command = [str(BIN / "spark-submit"), "--master", master, "--py-files", str(code.absolute())]
     command += [part for key, value in settings.items() for part in ("--conf", f"{key}={value}")]
     return Submitted([*command, str(here / "submit_main.py"), *map(str, argv)], here / "empty", _environment(env), here / "log")
@@ -98,22 +99,27 @@ class Submitted(subprocess.Popen):
 
 def stop(process: subprocess.Popen) -> None:
     """Kill a process that leads a session, and all that it has started (Python workers have process groups of their own)."""
-    for pid in {p.pid for p in processes() if p.session == process.pid} | ({process.pid} if process.poll() is None else set()):
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    while pids := {p.pid for p in processes() if p.session == process.pid}:  # again for what was just being started
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.poll()
+        time.sleep(0.02)
+    process.kill()
     process.wait()
 
 
 def processes() -> list[Process]:
-    """All of this machine's, as /proc lists them."""
+    """Those of this machine that run, as /proc lists them."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            parent, _group, session = (entry / "stat").read_text().rpartition(")")[2].split()[1:4]
+            state, parent, _group, session = (entry / "stat").read_text().rpartition(")")[2].split()[:4]
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except (OSError, ValueError):
             continue  # it has ended
-        found.append(Process(int(entry.name), int(parent), int(session), command))
+        if state not in "ZX":  # those have ended, and nobody has asked how
+            found.append(Process(int(entry.name), int(parent), int(session), command))
     return found
 
 

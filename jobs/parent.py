@@ -6,7 +6,7 @@ from functools import partial
 import pyarrow as pa
 
 from jobs import cli
-from lib import config, runs, spark, store, tiers
+from lib import config, place, runs, spark, store, tiers
 from lib.errors import ConfigError, InputError
 from lib.survey import lenses, parents, sweeps
 from lib.tiers import Tier
@@ -47,10 +47,11 @@ def known_lenses(paths, tier: Tier):
 
 def main(argv: list[str]) -> None:
     parser = cli.parser("parent", __doc__)
-    parser.add_argument("--survey", required=True, help="survey folder: its sweeps (or tractor files) are read")
+    parser.add_argument("--survey", required=True, help="survey folder, local or s3://: its sweeps (or tractor files) are read")
     parser.add_argument(
-        "--catalogue", action="append", metavar="PATH", help="read these instead: a file (FITS, Parquet), folder or glob; may be repeated"
-    )
+        "--catalogue", action="append", metavar="PATH",
+        help="read these instead: a file (FITS, Parquet), folder or glob, local or s3://; may be repeated",
+    )  # fmt: skip
     parser.add_argument(
         "--known-lenses", action="append", default=[], metavar="FILE",
         help="list of lenses to keep away from (CSV, TSV, ECSV, FITS, Parquet, with ra and dec in degrees); may be repeated",
@@ -59,13 +60,15 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--allow-columns-missing", action="store_true", help="leave out cuts on columns that a catalogue lacks")
     args = parser.parse_args(argv)
     tier = tiers.load(args.tier)
-    survey = cli.survey_folder(args.survey)
-    paths = sweeps.named(map(store.local, args.catalogue)) if args.catalogue else sweeps.find(survey)
-    lists = [store.local(path) for path in args.known_lenses]
+    survey = place.at(args.survey)
+    if not survey.exists():
+        raise InputError(f"no such survey folder: {survey}")
+    paths = sweeps.named(args.catalogue) if args.catalogue else sweeps.find(survey)
+    lists = [place.at(path).url() for path in args.known_lenses]
     settings = config.plain(tier)
-    inputs: dict = store.fingerprint([*paths, *sweeps.size_files(survey), *lists])
+    inputs: dict = place.fingerprint([*paths, *sweeps.size_files(survey), *lists])
     inputs["flags"] = [args.allow_missing, args.allow_columns_missing]
-    inputs["known lenses"] = sorted(map(str, lists))
+    inputs["known lenses"] = sorted(lists)
     known, lists_told = known_lenses(lists, tier)
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
     with runs.start(dataset, "parent", ["parent"], settings, inputs, fresh=args.fresh, replace=args.replace) as run:

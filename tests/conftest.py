@@ -49,6 +49,13 @@ def s3_bucket(s3_server) -> str:
 
 
 @pytest.fixture(scope="session")
+def cluster():
+    """A standalone Spark cluster of two workers. Executors may be killed; who kills a worker starts a cluster of his own."""
+    with servers.cluster() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
 def tiny_survey(tmp_path_factory) -> Path:
     """Six bricks of 560 px, 25 hosts each. Do not change it: copy what you break."""
     return tiny.make(tmp_path_factory.mktemp("survey"))

@@ -41,4 +41,6 @@ def _kill(find, wait_s: float, what: str) -> int:
             raise TimeoutError(f"no {what} within {wait_s:g} s")
         time.sleep(0.05)
     os.kill(found[0], signal.SIGKILL)
+    while found[0] in find():
+        time.sleep(0.02)
     return found[0]
