@@ -210,23 +210,21 @@ class Place:
         while True:
             try:
                 with _told(self, name):
-                    try:
-                        obstore.put(self._once, key, content, mode="create", use_multipart=False)
-                        return True
-                    except AlreadyExistsError:
-                        pass
+                    obstore.put(self._once, key, content, mode="create", use_multipart=False)
+                return True
+            except AlreadyExistsError:
                 if self.local:
                     return False
-                found = self.read(name)
-                return unsure and found == content
-            except FileNotFoundError:  # somebody has removed it meanwhile, or there is no such bucket
-                fails += 1
-                if fails == self.patience.attempts:
-                    raise
+                with suppress(FileNotFoundError):  # somebody has removed it meanwhile
+                    if unsure:
+                        return self.read(name) == content
+                    self.head(name)
+                    return False
             except Unreachable:
-                fails, unsure = fails + 1, True
+                unsure = True
                 if self.local or time.monotonic() - began > self.patience.retry_s:
                     raise
+            fails += 1
             _pause(fails)
 
     def upload(self, file: Path, name: str) -> None:
@@ -427,13 +425,15 @@ def _region(bucket: str) -> str:
 @contextmanager
 def _told(place: Place, name: str):
     """The errors of disks and servers as ours, with the file's name."""
-    from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionError, UnauthenticatedError
+    from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, PreconditionError, UnauthenticatedError
 
     where = f"{place}/{name}".rstrip("/")
     try:
         yield
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise FileNotFoundError(f"no such file: {where}") from None
+    except AlreadyExistsError:
+        raise
     except PreconditionError as error:
         raise InputError(f"{where} changed while it was read") from error
     except (OSError, BaseError) as error:

@@ -85,6 +85,12 @@ def test_what_a_write_has_left_half_done_is_not_listed(tmp_path):
     assert listed(here) == ["whole"] == here.names()
 
 
+def test_the_mark_of_an_empty_folder_is_no_file(s3_server, s3_bucket):
+    here = place.at(s3_bucket)
+    s3_server.client.put_object(Bucket="sky", Key=f"{str(here).removeprefix('s3://sky/')}/", Body=b"")
+    assert (listed(here), here.names(), here.exists()) == ([], [], False)
+
+
 def test_reading_makes_no_folder(tmp_path):
     here = place.at(tmp_path / "none")
     assert not here.has("a") and listed(here) == [] and not here.exists()
@@ -289,7 +295,7 @@ CALLS = {
 def test_everything_is_done_and_right_whatever_share_of_requests_fails(shares, proxied, tmp_path):
     here, proxy = proxied
     proxy.plan = servers.share(seed=3, **shares)
-    content = {f"f/{k}": np.random.default_rng(k).bytes(50_000) for k in range(12)}
+    content = {f"f/{k}": np.random.default_rng(k).bytes(50_000) for k in range(8)}
     for name, value in content.items():
         here.put(name, value)
     assert {name: here.read(name) for name in content} == content
