@@ -7,10 +7,10 @@ export PYSPARK_PYTHON := $(abspath $(PY))
 TIER ?= demo
 OUT ?= out/$(TIER)
 
-.PHONY: help setup demo test check bench package docs lock clean
+.PHONY: help setup demo test test-s3 cluster-demo check bench package docs lock clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-9s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
 
 setup:  ## make .venv from the lock file; find or install Java
 	@infra/setup.sh requirements.lock
@@ -21,6 +21,12 @@ demo: setup  ## embedded survey -> stamps -> report (SURVEY=DIR: on your survey;
 test: .venv-dev  ## all tests, lint and types
 	@$(MAKE) --no-print-directory check
 	@$(PY) -m pytest $(ARGS)
+
+test-s3: .venv-dev  ## the tests on a real S3 server and a real cluster only
+	@$(PY) -m pytest tests/cloud $(ARGS)
+
+cluster-demo: setup  ## the demo by spark-submit, on a cluster of two workers of this machine (TIER=)
+	@$(PY) -m infra.cluster_demo --tier "$(TIER)" --out "out/cluster-$(TIER)"
 
 check: .venv-dev  ## lint, format and types only
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy

@@ -4,9 +4,8 @@ import argparse
 import json
 import logging
 import sys
-from pathlib import Path
 
-from lib import place, store, tiers
+from lib import place, tiers
 from lib.errors import OK, InputError, TooManyFailed
 from lib.place import Place
 from lib.tiers import Tier
@@ -27,18 +26,12 @@ def parser(name: str, about: str, *, tables: bool = True) -> argparse.ArgumentPa
     return out
 
 
-def survey_folder(text: str) -> Path:
-    folder = store.local(text)
-    if not folder.is_dir():
-        raise InputError(f"no such survey folder: {folder}")
-    return folder
-
-
-def survey_place(text: str) -> Place:
-    survey = place.at(text)
-    if not survey.exists():
-        raise InputError(f"no such survey folder: {survey}")
-    return survey
+def survey(text: str) -> Place:
+    """The survey's folder, of a disk or a bucket."""
+    found = place.at(text)
+    if not found.exists():
+        raise InputError(f"no such survey folder: {found}")
+    return found
 
 
 def report(record: dict) -> dict:

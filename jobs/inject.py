@@ -56,7 +56,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--survey", required=True, help="survey folder or s3:// prefix: its coadds are read")
     args = parser.parse_args(argv)
     tier = tiers.load(args.tier)
-    survey = cli.survey_place(args.survey)
+    survey = cli.survey(args.survey)
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
     session = spark.session("arcmill inject")
     pieces = spark.Pieces(session, dataset, "manifest")

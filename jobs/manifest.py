@@ -4,7 +4,7 @@ import json
 from functools import partial
 
 from jobs import cli, negatives
-from lib import config, costs, runs, sampling, spark, store, tiers
+from lib import config, costs, place, runs, sampling, spark, store, tiers
 from lib.errors import ConfigError, InputError
 from lib.sampling import tasks
 
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> None:
     settings = config.plain(tier)
     inputs: dict = {"parent": runs.committed(dataset, "parent")}
     inputs |= {"controls": args.controls} if args.controls in ("paired", "unpaired") else {}
-    inputs |= {"negatives": store.fingerprint(paths)} if paths else {}
+    inputs |= {"negatives": place.fingerprint(paths)} if paths else {}
     with runs.start(dataset, "manifest", ["manifest"], settings, inputs, fresh=args.fresh, replace=args.replace) as run:
         if run.reused:
             cli.report(run.reused)

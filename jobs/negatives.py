@@ -16,7 +16,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.types import NumericType, StringType
 
 from jobs import cli
-from lib import config, runs, sampling, spark, store, tiers
+from lib import config, place, runs, sampling, spark, store, tiers
 from lib.errors import InputError
 from lib.schemas import NEGATIVES, SPLITS
 
@@ -154,7 +154,7 @@ def main(argv: list[str]) -> None:
     tier = tiers.load(args.tier)
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
     paths = score_files(store.local(args.scores))
-    inputs = {"manifest": runs.committed(dataset, "manifest"), "scores": store.fingerprint(paths)}
+    inputs = {"manifest": runs.committed(dataset, "manifest"), "scores": place.fingerprint(paths)}
     inputs |= {"--count": args.count, "--threshold": args.threshold, "--false-positive-rate": asked["rate"]}
     with runs.start(dataset, "negatives", ["negatives"], config.plain(tier), inputs, fresh=args.fresh, replace=args.replace) as run:
         if run.reused:

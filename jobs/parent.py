@@ -3,7 +3,7 @@
 from functools import partial
 
 from jobs import cli
-from lib import config, runs, spark, store, tiers
+from lib import config, place, runs, spark, store, tiers
 from lib.errors import ConfigError, InputError
 from lib.survey import lenses, parents, sweeps
 from lib.tiers import Tier
@@ -42,10 +42,11 @@ def known_lenses(paths, tier: Tier):
 
 def main(argv: list[str]) -> None:
     parser = cli.parser("parent", __doc__)
-    parser.add_argument("--survey", required=True, help="survey folder: its sweeps (or tractor files) are read")
+    parser.add_argument("--survey", required=True, help="survey folder, local or s3://: its sweeps (or tractor files) are read")
     parser.add_argument(
-        "--catalogue", action="append", metavar="PATH", help="read these instead: a file (FITS, Parquet), folder or glob; may be repeated"
-    )
+        "--catalogue", action="append", metavar="PATH",
+        help="read these instead: a file (FITS, Parquet), folder or glob, local or s3://; may be repeated",
+    )  # fmt: skip
     parser.add_argument(
         "--known-lenses", action="append", default=[], metavar="FILE",
         help="list of lenses to keep away from (CSV, TSV, ECSV, FITS, Parquet, with ra and dec in decimal degrees); may be repeated",
@@ -54,13 +55,13 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--allow-columns-missing", action="store_true", help="leave out cuts on columns that a catalogue lacks")
     args = parser.parse_args(argv)
     tier = tiers.load(args.tier)
-    survey = cli.survey_folder(args.survey)
-    paths = sweeps.named(map(store.local, args.catalogue)) if args.catalogue else sweeps.find(survey)
-    lists = [store.local(path) for path in args.known_lenses]
+    survey = cli.survey(args.survey)
+    paths = sweeps.named(args.catalogue) if args.catalogue else sweeps.find(survey)
+    lists = [place.at(path).url() for path in args.known_lenses]
     settings = config.plain(tier)
-    inputs: dict = store.fingerprint([*paths, *sweeps.size_files(survey), *lists])
+    inputs: dict = place.fingerprint([*paths, *sweeps.size_files(survey), *lists])
     inputs |= {"--allow-missing": args.allow_missing, "--allow-columns-missing": args.allow_columns_missing}
-    inputs["known lenses"] = sorted(map(str, lists))
+    inputs["known lenses"] = sorted(lists)
     known, lists_told = known_lenses(lists, tier)
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
     with runs.start(dataset, "parent", ["parent"], settings, inputs, fresh=args.fresh, replace=args.replace) as run:

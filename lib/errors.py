@@ -45,6 +45,12 @@ class Unreachable(ArcmillError):
     exit_code = 3
 
 
+class Denied(ArcmillError):
+    """A disk or a server does not allow it: wrong credentials, or a missing right; asking again will not help."""
+
+    exit_code = 3
+
+
 class TooManyFailed(ArcmillError):
     """The tables are written, but more tasks or files failed than is accepted."""
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lib import lease
-from lib.errors import ConfigError, InputError, OutputError, Unreachable
+from lib.errors import ConfigError, OutputError, Unreachable
 from lib.place import Place, at
 
 MARK = "_arcmill.json"
@@ -25,18 +25,6 @@ def local(uri: str | Path) -> Path:
     if place.local is None:
         raise ConfigError(f"{uri}: this must be a local folder or file")
     return place.local
-
-
-def fingerprint(paths) -> dict:
-    """Name, size and modification time of every file: what a rerun compares its inputs by."""
-    found = {}
-    for path in sorted(map(str, paths)):
-        try:
-            stat = os.stat(path)
-        except FileNotFoundError as error:
-            raise InputError(f"no such file: {path}") from error
-        found[path] = [stat.st_size, stat.st_mtime_ns]
-    return found
 
 
 def require_space(place: Place, need_bytes: int) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import uuid
 from pathlib import Path
 
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -9,7 +10,13 @@ os.environ.setdefault("ARCMILL_MASTER", "local[2]")
 
 import pytest
 
-from tests import tiny
+from tests import servers, tiny
+
+# Those of the tests' own server, from the start, so that the Python workers of any session have them; never a person's own.
+os.environ |= {"AWS_ACCESS_KEY_ID": servers.KEY, "AWS_SECRET_ACCESS_KEY": servers.SECRET, "AWS_REGION": servers.REGION}
+os.environ |= {"AWS_EC2_METADATA_DISABLED": "true"}
+for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+    os.environ.pop(name, None)
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -26,6 +33,26 @@ def spark():
     from lib.spark import session
 
     return session("tests")
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory):
+    """A running S3 server with an empty bucket, for all tests: ``s3_server.address("folder")``, ``s3_server.client`` (boto3)."""
+    with servers.s3(tmp_path_factory.mktemp("s3")) as made:
+        yield made
+
+
+@pytest.fixture
+def s3_bucket(s3_server) -> str:
+    """The address of a folder of the bucket that no other test writes to."""
+    return s3_server.address(f"test-{uuid.uuid4().hex[:12]}")
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A standalone Spark cluster of two workers. Executors may be killed; who kills a worker starts a cluster of his own."""
+    with servers.cluster() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import numpy as np
 from pyspark.sql import functions as F
 from scipy.spatial import cKDTree
 
-from lib import runs, sampling, spark, store, tiers
+from lib import place, runs, sampling, spark, tiers
 from lib.errors import InputError
 from lib.schemas import SPLITS
 from lib.survey import lenses
@@ -284,7 +284,7 @@ def known(data: Data, facts) -> object:
     if not lists:
         return not_applicable("the parents were made without a list of known lenses")
     then = json.loads(made["inputs"])
-    if changed := [path for path, print_ in store.fingerprint(lists).items() if then.get(path) != print_]:
+    if changed := [path for path, print_ in place.fingerprint(lists).items() if then.get(path) != print_]:
         raise InputError(f"{changed[0]} is not the list that the parents were made with")
     ra, dec, _ = lenses.read(lists)
     hosts = data.frame("manifest").groupBy("galaxy_id").agg(F.first("ra_deg").alias("ra"), F.first("dec_deg").alias("dec")).toArrow()

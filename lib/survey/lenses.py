@@ -9,6 +9,7 @@ from astropy import units
 from astropy.table import Table
 from scipy.spatial import cKDTree
 
+from lib import place
 from lib.errors import InputError
 
 # Names of the columns in published lists, in lower case.
@@ -27,11 +28,14 @@ def read(paths) -> tuple[np.ndarray, np.ndarray, int]:
 
 
 def _positions(path: str):
-    kind = FORMATS.get(Path(path.removesuffix(".gz")).suffix.lower())
+    folder, name = place.split(path)
+    path = f"{folder}/{name}"
+    kind = FORMATS.get(Path(name.removesuffix(".gz")).suffix.lower())
     if kind is None:
         raise InputError(f"{path}: a list of lenses must be one of {', '.join(FORMATS)}")
     try:
-        columns = _columns(path, kind)
+        with place.fetched(folder.url(name)) as file:
+            columns = _columns(str(file), kind)
         return [_degrees(path, columns, *names) for names in (("right ascension", RA), ("declination", DEC))]
     except FileNotFoundError as error:
         raise InputError(f"no such file: {path}") from error

@@ -15,18 +15,18 @@ from functools import partial
 from http.client import HTTPException
 from pathlib import Path
 from urllib.error import HTTPError
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
-from lib import __version__, store
-from lib.errors import ConfigError, InputError
+from lib import __version__, place, store
+from lib.errors import ConfigError, Denied, InputError, Unreachable
+from lib.place import Place
 
 AGENT = f"arcmill/{__version__} (copies of survey bricks)"
 CHUNK = 1 << 22
 LONGEST_S = 1800.0  # for one file: a server that sends a byte now and then keeps every socket's timeout
 NOT_THERE = (404, 410)
 TRY_AGAIN = (408, 425, 429, 500, 502, 503, 504)
-S3_OPTIONS = {"region", "endpoint_override", "scheme", "anonymous"}
 
 
 class RootError(Exception):
@@ -61,9 +61,11 @@ def _told():
         raise Absent("no such file") from error
     except PermissionError as error:
         raise Refused("permission denied") from error
+    except Denied as error:
+        raise Refused(str(error)) from error
+    except (Unreachable, InputError) as error:  # or it has changed while it was read
+        raise Interrupted(str(error)) from error
     except (OSError, HTTPException) as error:
-        if "ACCESS_DENIED" in str(error):
-            raise Refused("access denied") from error
         raise Interrupted(f"{type(error).__name__}: {error}") from error
 
 
@@ -135,46 +137,30 @@ class Web:
         return sorted({link.rsplit("/", 1)[-1] for link in links} - {"", ".", ".."})
 
 
+@dataclass(frozen=True)
 class Bucket:
-    """Credentials are those of the AWS environment, files or instance role; options of the address: ``S3_OPTIONS``."""
+    """A prefix of an S3 bucket; who copies from it tries again by itself, so the place does not."""
 
-    def __init__(self, bucket: str, prefix: str, options: dict[str, str], timeout_s: float):
-        from pyarrow import fs
-
-        unknown = options.keys() - S3_OPTIONS
-        if unknown:
-            raise ConfigError(f"s3://{bucket}: unknown option {', '.join(sorted(unknown))}; known: {', '.join(sorted(S3_OPTIONS))}")
-        region = options.get("region")
-        if not region and "endpoint_override" not in options:
-            try:
-                region = fs.resolve_s3_region(bucket)
-            except OSError as error:
-                raise InputError(f"cannot find the region of s3://{bucket}, give it with ?region=: {error}") from error
-        self.files = fs.S3FileSystem(
-            region=region, endpoint_override=options.get("endpoint_override"), scheme=options.get("scheme", "https"),
-            anonymous=options.get("anonymous", "false") == "true", connect_timeout=timeout_s, request_timeout=timeout_s,
-            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=1),
-        )  # fmt: skip
-        self.selector, self.prefix = fs.FileSelector, f"{bucket}/{prefix}".rstrip("/")
+    place: Place
 
     def __str__(self):
-        return f"s3://{self.prefix}"
+        return str(self.place)
 
     def reach(self) -> None:
         try:
-            self.names("")
-        except Interrupted as error:
+            self.place.names()
+        except Unreachable as error:
             raise InputError(f"cannot reach {self}: {error}") from error
-        except RootError:
+        except (FileNotFoundError, Denied):
             pass  # one may read a bucket that one may not list
 
     def read(self, name: str) -> Generator[bytes]:
-        with _told(), self.files.open_input_stream(f"{self.prefix}/{name}", compression=None) as file:
-            yield from iter(partial(file.read, CHUNK), b"")
+        with _told():
+            yield from self.place.chunks(name)
 
     def names(self, folder: str) -> list[str]:
         with _told():
-            return sorted(f.base_name for f in self.files.get_file_info(self.selector(f"{self.prefix}/{folder}".rstrip("/"))))
+            return self.place.names(folder)
 
 
 Root = Folder | Web | Bucket
@@ -185,10 +171,10 @@ def at(address: str, timeout_s: float = 60.0) -> Root:
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https", "s3", "s3a"):
         return Folder(store.local(address))
-    if "@" in parts.netloc:
-        raise ConfigError(f"{parts.scheme}://{parts.hostname}: no user or password in an address, please: it is kept in the table of runs")
     if parts.scheme.startswith("s3"):
-        return Bucket(parts.netloc, parts.path.strip("/"), dict(parse_qsl(parts.query)), timeout_s)
+        return Bucket(place.at(address, place.Patience(retry_s=timeout_s, silent_s=timeout_s, attempts=1)))
+    if "@" in parts.netloc:
+        raise ConfigError(f"{parts.scheme}://{parts.hostname}: {place.SECRET}")
     if not parts.hostname or parts.query or parts.fragment:
         raise ConfigError(f"{parts.scheme}://{parts.netloc}: a survey root is http(s)://host/folder, with no ? or #")
     return Web(address.rstrip("/"), timeout_s)

@@ -5,13 +5,16 @@ import os
 import re
 import zlib
 from collections import Counter
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 from astropy.io import fits
 
+from lib import place
 from lib.errors import InputError
+from lib.place import Place
 from lib.schemas import BANDS
 from lib.survey import geometry
 
@@ -26,52 +29,91 @@ INTEGERS = ("RELEASE", "BRICKID", "OBJID", "MASKBITS", *(f"NOBS_{b.upper()}" for
 
 # The catalogues themselves, not the photo-z, light-curve and extra-column files beside them.
 NAME = re.compile(r"(sweep-\d{3}[mp]\d{3}-\d{3}[mp]\d{3}|tractor-\d{4}[mp]\d{3})\.(fits|fits\.gz|parquet)")
-SURVEY = ("sweep/**/sweep-*", "sweep-*", "tractor/**/tractor-*")  # not everywhere: a survey has millions of other files
-FOLDER = ("**/sweep-*", "**/tractor-*")
+# (folder, in folders under it too, how the names begin); not everywhere: a survey has millions of other files
+SURVEY = (("sweep", True, "sweep-"), ("", False, "sweep-"), ("tractor", True, "tractor-"))
+FOLDER = (("", True, "sweep-"), ("", True, "tractor-"))
+SUMMARY = "survey-bricks-*.fits*"
 WANTED = {*IDENTITY, *DETAILS, "BRICKID", "OBJID", "BRICK_PRIMARY", "FRACDEV", *(f"PSFSIZE_{b.upper()}" for b in BANDS)} | {
     f"SHAPE{kind}_{part}" for kind in ("", "DEV", "EXP") for part in ("R", "E1", "E2")
 }
 
 
-def find(folder: Path, patterns: tuple[str, ...] = SURVEY) -> list[str]:
-    """The catalogues of a survey folder: its sweeps, or where there are none its tractor files."""
-    for pattern in patterns:
-        found = [p for p in sorted(folder.glob(pattern)) if NAME.fullmatch(p.name)]
-        folders = sorted({str(p.parent) for p in found})
-        if "/sweep-" in pattern and len(folders) > 1:
+def find(folder: Path | str | Place, where: tuple[tuple[str, bool, str], ...] = SURVEY) -> list[str]:
+    """The catalogues of a survey folder, local or of a bucket: its sweeps, or where there are none its tractor files."""
+    survey = folder if isinstance(folder, Place) else place.at(folder)
+    for under, deep, start in where:
+        names = [f.name for f in survey.files(under)] if deep else survey.names(under)
+        found = sorted(n for n in names if (last := n.rpartition("/")[2]).startswith(start) and NAME.fullmatch(last))
+        folders = sorted({f"{survey}/{n}".rpartition("/")[0] for n in found})
+        if start == "sweep-" and len(folders) > 1:
             raise InputError(f"sweeps of several versions would give every galaxy twice: {', '.join(folders)}; name them with --catalogue")
-        twice = [stem for stem, n in Counter(p.name.split(".")[0] for p in found).items() if n > 1]
+        twice = [stem for stem, n in Counter(n.rpartition("/")[2].split(".")[0] for n in found).items() if n > 1]
         if twice:
-            raise InputError(f"{folder}: {len(twice)} catalogues are there more than once, such as {twice[0]}; name them with --catalogue")
+            raise InputError(f"{survey}: {len(twice)} catalogues are there more than once, such as {twice[0]}; name them with --catalogue")
         if found:
-            return [str(p) for p in found]
-    raise InputError(f"no sweep-*.fits or tractor-*.fits in {folder}, nor .fits.gz or .parquet")
+            return [survey.url(n) for n in found]
+    raise InputError(f"no sweep-*.fits or tractor-*.fits in {survey}, nor .fits.gz or .parquet")
 
 
-def named(paths) -> list[str]:
-    """The catalogues that files, folders and globs name, each once."""
-    found = [name for path in map(str, paths) for name in _named(path)]
-    return list({os.path.realpath(name): name for name in found}.values())
+def named(addresses) -> list[str]:
+    """The catalogues that files, folders and globs name, each once; in a bucket ``?`` begins options, so globs have ``*`` and ``[]``."""
+    found = [name for address in map(str, addresses) for name in (_named if place.at(address).local else _in_bucket)(address)]
+    return list({os.path.realpath(name) if place.at(name).local else name: name for name in found}.values())
 
 
-def _named(path: str) -> list[str]:
+def _named(address: str) -> list[str]:
+    path = str(place.at(address))
     if os.path.isdir(path):
-        return find(Path(path), FOLDER)
+        return find(path, FOLDER)
     if os.path.exists(path) or not any(c in path for c in "*?["):
         return [path]
     found = sorted(glob.glob(path, recursive=True))
     if not found:
         raise InputError(f"no file matches {path}")
-    return [name for match in found for name in (find(Path(match), FOLDER) if os.path.isdir(match) else [match])]
+    return [name for match in found for name in (find(match, FOLDER) if os.path.isdir(match) else [match])]
 
 
-def read(path: str, allow_columns_missing: bool = False) -> tuple[dict[str, np.ndarray], set[str]]:
+def _in_bucket(address: str) -> list[str]:
+    whole = place.at(address)
+    bucket, *parts = whole.address.removeprefix("s3://").split("/")
+    fixed = next((k for k, part in enumerate(parts) if any(c in part for c in "*[")), None)
+    if fixed is None:
+        folder, name = place.split(address) if parts else (whole, "")
+        if name and folder.has(name):
+            return [whole.url()]
+        if not whole.exists():
+            raise InputError(f"no such file or folder: {whole}")
+        return find(whole, FOLDER)
+    top, pattern = Place("/".join([f"s3://{bucket}", *parts[:fixed]]), whole.options, whole.patience), parts[fixed:]
+    matches = {}  # a folder that matches stands for its catalogues
+    for file in top.files():
+        steps = file.name.split("/")
+        k = next((k for k in range(1, len(steps) + 1) if _matches(steps[:k], pattern)), 0)
+        if k:
+            matches["/".join(steps[:k])] = k == len(steps)
+    if not matches:
+        raise InputError(f"no file matches {whole}")
+    return [name for match, is_file in sorted(matches.items()) for name in ([top.url(match)] if is_file else find(top / match, FOLDER))]
+
+
+def _matches(steps: list[str], pattern: list[str]) -> bool:
+    """Whether a path's steps match a glob's, ``**`` any number of them, as ``glob`` does on a disk."""
+    if not pattern or not steps:
+        return not steps and all(p == "**" for p in pattern)
+    if pattern[0] == "**":
+        return any(_matches(steps[k:], pattern[1:]) for k in range(len(steps) + 1))
+    return fnmatchcase(steps[0], pattern[0]) and _matches(steps[1:], pattern[1:])
+
+
+def read(address: str, allow_columns_missing: bool = False) -> tuple[dict[str, np.ndarray], set[str]]:
     """(columns of a catalogue, names of those filled in); names in upper case, native byte order, text as bytes without padding.
 
     FITS or Parquet. A file that is not one, or lacks columns, is an ``InputError`` that names it and all it lacks.
     """
+    folder, name = place.split(address)
+    path = f"{folder}/{name}"
     try:
-        columns = _parquet(path) if path.endswith(".parquet") else _fits(path)
+        columns = _parquet(folder, name) if name.endswith(".parquet") else _fits(address)
     except FileNotFoundError as error:
         raise InputError(f"no such file: {path}") from error
     except StopIteration:
@@ -112,8 +154,9 @@ def _stand_ins(columns, absent) -> dict[str, np.ndarray]:
     return made
 
 
-def _fits(path: str) -> dict[str, np.ndarray]:
-    with fits.open(path, memmap=True) as hdus:  # a real sweep has 200 columns and millions of rows: touch what is needed
+def _fits(address: str) -> dict[str, np.ndarray]:
+    # a real sweep has 200 columns and millions of rows: touch what is needed
+    with place.fetched(address) as path, fits.open(path, memmap=True) as hdus:
         data = next(h.data for h in hdus if isinstance(h, fits.BinTableHDU))
         raw = data.view(np.ndarray)  # text as it is in the file: astropy would decode it row by row
         kinds = {name: raw.dtype[name].kind for name in data.names if name.upper() in WANTED}
@@ -128,23 +171,27 @@ def _text(values) -> np.ndarray:
     return np.strings.strip(np.asarray(values).astype("S"))
 
 
-def _parquet(path: str) -> dict[str, np.ndarray]:
-    file = pq.ParquetFile(path)
+def _parquet(folder: Place, name: str) -> dict[str, np.ndarray]:
+    with folder.open(name) as opened:
+        return _columns(pq.ParquetFile(opened))
+
+
+def _columns(file: pq.ParquetFile) -> dict[str, np.ndarray]:
     table = file.read([name for name in file.schema_arrow.names if name.upper() in WANTED])
     found = {name.upper(): table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
     return {name: _text(values) if values.dtype.kind == "O" and name in ("TYPE", "BRICKNAME") else values for name, values in found.items()}
 
 
-def size_files(survey: Path) -> list[Path]:
+def size_files(survey: Place) -> list[str]:
     """The survey's brick summaries."""
-    return sorted(survey.glob("survey-bricks-*.fits*"))
+    return [survey.url(name) for name in survey.names() if fnmatchcase(name, SUMMARY)]
 
 
-def brick_sizes(survey: Path) -> dict[str, tuple]:
+def brick_sizes(survey: Place) -> dict[str, tuple]:
     """Mean psfsize in g, r, z of each brick, from the survey's brick summary; empty where there is none."""
     found: dict[str, tuple] = {}
     for file in size_files(survey):
-        with fits.open(file) as hdus:
+        with place.fetched(file) as path, fits.open(path) as hdus:
             data = hdus[1].data
             names = {n.lower() for n in data.columns.names}
             if {f"psfsize_{b}" for b in BANDS} <= names:

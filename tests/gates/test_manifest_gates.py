@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from lib import config, runs, sampling, store
+from lib import config, place, runs, sampling
 from lib.store import Dataset
 from tests import simulated
 from validation import manifest as gates
@@ -49,7 +49,7 @@ def judge(spark, parents, manifest, tier, tmp_path):
     def run(*names, lists=(), **other):
         dataset = Dataset.at(str(tmp_path), f"set{len(list(tmp_path.iterdir()))}", tier.name)
         for table, rows in ({"parent": parents, "manifest": manifest} | other).items():
-            inputs = {"known lenses": list(map(str, lists)), **store.fingerprint(lists)} if table == "parent" else {}
+            inputs = {"known lenses": list(map(str, lists)), **place.fingerprint(lists)} if table == "parent" else {}
             with runs.start(dataset, table, [table], config.plain(tier), inputs) as run:
                 run.write(table, rows)
                 run.commit({})

@@ -29,7 +29,7 @@ from lib.errors import ConfigError, InputError
 from lib.store import Dataset, held
 from lib.survey import bricks, integrity, mirror, roots
 from lib.survey.mirror import Tries
-from tests import tables, tiny
+from tests import servers, tables, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = tiny.BRICKS[0]
@@ -403,40 +403,18 @@ def test_a_root_that_cannot_be_reached_is_told_at_once(tmp_path):
     with pytest.raises(InputError, match=f"cannot reach {address}"):
         roots.at(address).reach()
     with pytest.raises(InputError, match="cannot reach s3://sky/dr10"):
-        roots.at(f"s3://sky/dr10?endpoint_override={address.removeprefix('http://')}&scheme=http&region=x", timeout_s=2.0).reach()
+        roots.at(f"s3://sky/dr10?endpoint={address}", timeout_s=2.0).reach()
     with pytest.raises(InputError, match="no such survey folder"):
         roots.at(str(tmp_path / "none")).reach()
 
 
 @pytest.fixture
-def bucket(published, tmp_path, monkeypatch):
-    """The published brick in a bucket of a local S3 server."""
-    program = shutil.which("moto_server")
-    if not program:
-        pytest.skip("no S3 server is installed: moto_server")
-    from pyarrow import fs
-
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    running = subprocess.Popen([program, "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            with closing(socket.socket()) as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        made = fs.S3FileSystem(endpoint_override=f"127.0.0.1:{port}", scheme="http", region="us-east-1", allow_bucket_creation=True)
-        made.create_dir("sky")
-        fs.copy_files(str(published), "sky/dr10", destination_filesystem=made)
-        yield f"s3://sky/dr10?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
-    finally:
-        running.terminate()
-        running.wait()
+def bucket(published, s3_bucket):
+    """The published brick in a bucket."""
+    for path in published.rglob("*"):
+        if path.is_file():
+            place.at(s3_bucket).put(str(path.relative_to(published)), path.read_bytes())
+    return s3_bucket
 
 
 def test_a_brick_is_copied_from_a_bucket(bucket, published, tmp_path):
@@ -446,6 +424,16 @@ def test_a_brick_is_copied_from_a_bucket(bucket, published, tmp_path):
     assert {(rows[f]["status"], rows[f]["check"]) for f in FILES} == {("copied", "sha256")}
     assert Counter(row["status"] for row in rows.values()) == {"copied": 11, "absent": 3}
     assert same(published, tmp_path / "copy", FILES)
+
+
+def test_a_bucket_that_fails_is_asked_again_and_one_that_refuses_is_not(bucket, s3_server, published, tmp_path, monkeypatch):
+    with servers.faulty(s3_server.endpoint, servers.share(seed=2, slow=0.1, error=0.1, drop=0.1, half=0.25)) as proxy:
+        rows = brick(roots.at(bucket.replace(s3_server.endpoint, proxy.endpoint)), tmp_path / "copy")
+        assert {(rows[f]["status"], rows[f]["check"]) for f in FILES} == {("copied", "sha256")} and len(proxy.faults()) == 4
+    assert same(published, tmp_path / "copy", FILES)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    row = mirror.copy(roots.at(bucket), IMAGE, tmp_path / "refused", QUICK)
+    assert (row["status"], row["attempts"]) == ("failed", 1) and "access denied" in row["error"]
 
 
 # the job -------------------------------------------------------------------------------------------------------------

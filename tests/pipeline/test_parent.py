@@ -110,7 +110,7 @@ def test_the_real_lists_are_taken_together(job):
     (["--known-lenses", "none.csv"], None, "no such file: "),
     (["--known-lenses", "{sky}/sweep/sweep-150p000-151p005.fits"], "[known_lenses]\nradius_arcsec = 0.0\n", "keeps no distance from known lenses"),
     (["--catalogue", "{sky}/9*"], None, "no file matches "),
-    (["--catalogue", "s3://bucket/sweep"], None, "only local folders and file: URIs are supported"),
+    (["--catalogue", "https://host/sweep"], None, "https:// is none of a folder, a file: or an s3: address"),
     ([], "[known_lenses]\nradius_arcsec = -1.0\n", "radius_arcsec must be in [0, 3600], got -1.0"),
 ])  # fmt: skip
 def test_what_cannot_be_used_is_told_before_any_catalogue_is_read(more, text, says, job, sky, monkeypatch, capsys):

@@ -1,31 +1,24 @@
 """The manifest: exact counts, the same bytes from anywhere, quotas, matches."""
 
 import dataclasses
-import os
 import shutil
-import socket
-import subprocess
-import sys
-import time
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pyspark
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra import package, submit_main
+from infra import package
 from jobs import __main__ as jobs
 from jobs import manifest as manifest_job
 from lib import draws, runs, sampling, tiers
 from lib import spark as spark_tables
 from lib.errors import ConfigError, InputError
 from lib.sampling import choose, match, tasks
-from tests import simulated, tables
+from tests import servers, simulated, tables
 from validation import __main__ as validation
 from validation.result import Data
 
@@ -86,46 +79,14 @@ def test_the_manifest_is_the_same_from_any_files_on_spark(count, spark, parents,
     assert read.sort_by("task_id").equals(manifest)
 
 
-@pytest.fixture
-def cluster(tmp_path):
-    """A standalone cluster of two workers: its address."""
-    spark_class = Path(pyspark.__file__).parent / "bin" / "spark-class"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    address = f"spark://127.0.0.1:{port}"
-    env = os.environ | {"SPARK_LOCAL_IP": "127.0.0.1", "SPARK_WORKER_DIR": str(tmp_path)}
-    deploy = "org.apache.spark.deploy"
-    commands = [[f"{deploy}.master.Master", "--host", "127.0.0.1", "--port", str(port), "--webui-port", "0"]]
-    commands += [[f"{deploy}.worker.Worker", "--cores", "1", "--memory", "1g", "--webui-port", "0", address]] * 2
-    with (tmp_path / "log").open("w") as log:
-        running = [subprocess.Popen([str(spark_class), *c], env=env, stdout=log, stderr=log) for c in commands]
-        try:
-            until = time.monotonic() + 60
-            while (tmp_path / "log").read_text().count("Successfully registered with master") < 2:
-                assert time.monotonic() < until, (tmp_path / "log").read_text()[-2000:]
-                time.sleep(0.2)
-            yield address
-        finally:
-            for process in running:
-                process.terminate()
-            for process in running:
-                process.wait()
-
-
 def test_the_manifest_is_the_same_from_a_cluster_of_two_workers(cluster, manifest, tiny_dataset, tiny_tier, tmp_path):
     shutil.copytree(tables.folder(tiny_dataset), tmp_path / "set")
     here = type(tiny_dataset).at(str(tmp_path), "set", "tiny")
     before = runs.committed(here, "manifest")
-    code = package.build(tmp_path / "arcmill.zip")
-    entry = tmp_path / "submit_main.py"  # alone, as on a cluster
-    entry.write_bytes(Path(submit_main.__file__).read_bytes())
-    submit = [str(Path(pyspark.__file__).parent / "bin" / "spark-submit"), "--master", cluster, "--py-files", str(code)]
     job = ["manifest", "--tier", str(tiny_tier), "--root", str(tmp_path), "--dataset", "set", "--fresh"]
-    env = {k: v for k, v in os.environ.items() if k not in ("ARCMILL_MASTER", "PYTHONPATH")} | {"PYSPARK_PYTHON": sys.executable}
-    done = subprocess.run([*submit, str(entry), *job], cwd=tmp_path, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert cluster in done.stderr
+    done = servers.submit(cluster.address, package.build(tmp_path / "arcmill.zip"), job, tmp_path)
+    assert done.wait() == 0, done.said()
+    assert cluster.address in done.said()
     assert runs.committed(here, "manifest") != before
     assert runs.read(here, "manifest").sort_by("task_id").equals(manifest)
 

@@ -228,16 +228,6 @@ def test_a_uri_is_a_path_and_a_remote_one_is_refused_where_a_folder_must_be(tmp_
             store.local(uri)
 
 
-def test_a_fingerprint_changes_with_the_file_and_names_one_that_is_not_there(tmp_path):
-    path = tmp_path / "a"
-    path.write_text("one")
-    before = store.fingerprint([path])
-    path.write_text("three")
-    assert store.fingerprint([path]) != before
-    with pytest.raises(InputError, match=str(tmp_path / "b")):
-        store.fingerprint([path, tmp_path / "b"])
-
-
 def test_too_little_space_says_how_much_there_is_and_how_much_is_needed(tmp_path):
     store.require_space(place.at(tmp_path / "new"), 1)
     assert list((tmp_path / "new").iterdir()) == []
