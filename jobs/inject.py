@@ -8,9 +8,10 @@ import pyarrow as pa
 from pyspark.sql import functions as F
 
 from jobs import cli
-from lib import config, runs, spark, store, tiers
+from lib import config, place, runs, spark, store, tiers
 from lib.errors import InputError
 from lib.injection import inject
+from lib.place import Place
 from lib.survey import bricks
 from lib.tiers import Tier
 
@@ -37,7 +38,7 @@ def by_brick(batches):
         yield pa.concat_tables(held)
 
 
-def stamps(batches, survey: Path, tier: Tier):
+def stamps(batches, survey: Place, tier: Tier):
     """STAMPS and METRICS of each brick, and how many rows of each status."""
     for tasks in by_brick(batches):
         made = inject(tasks, survey, tier)
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> None:
         frame = manifest.repartitionByRange(min(len(sizes), 4096), "brickname").sortWithinPartitions("brickname", "task_id")
         with spark.progress(session, "inject"):
             made, totals, seconds = spark.produce(
-                frame, partial(stamps, survey=survey, tier=tier), run.staging, run.tables, run.footer, reads="manifest", rows_per_group=256
+                frame, partial(stamps, survey=place.at(survey), tier=tier), run.staging, run.tables, run.footer, reads="manifest", rows_per_group=256
             )
         wanted = sum(r["n"] for r in sizes)
         if set(made.values()) != {wanted}:

@@ -101,13 +101,32 @@ class Place:
 
         return _again(self, name, lambda: bytes(obstore.get(self._store, name).bytes()))
 
-    def ranges(self, name: str, starts: list[int], ends: list[int]) -> list[memoryview]:
-        """Bytes [start, end) of a file, each; ranges that nearly touch travel in one request."""
+    def start(self, name: str, most: int) -> tuple[memoryview, int]:
+        """The first bytes of a file, at most so many, and how many it has, in one request."""
+        import obstore
+
+        def ask():
+            found = obstore.get(self._store, name, options={"range": (0, most)})
+            return memoryview(found.bytes()), found.meta["size"]
+
+        try:
+            return _again(self, name, ask)
+        except Unreachable:
+            if self.head(name).size == 0:  # which has no first byte: servers say that the range is wrong
+                return memoryview(b""), 0
+            raise
+
+    def ranges(self, name: str, starts: list[int], ends: list[int], gap: int = 1 << 20) -> list[memoryview]:
+        """Bytes [start, end) of a file, each; ranges less than ``gap`` bytes apart travel in one request."""
         import obstore
 
         if not starts:
             return []
-        return _again(self, name, lambda: [memoryview(b) for b in obstore.get_ranges(self._store, name, starts=starts, ends=ends)])
+
+        def ask():
+            return [memoryview(b) for b in obstore.get_ranges(self._store, name, starts=starts, ends=ends, coalesce=gap)]
+
+        return _again(self, name, ask)
 
     def open(self, name: str) -> pa.NativeFile:
         """A file to read here and there, as pyarrow does."""

@@ -20,7 +20,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from jobs.__main__ import main
-from lib import runs, schemas, tiers
+from lib import place, runs, schemas, tiers
 from lib.errors import ConfigError, InputError
 from lib.injection import inject
 from lib.lensing import render
@@ -72,7 +72,7 @@ def table(tasks: list[dict]) -> pa.Table:
 
 def made(tasks: list[dict], survey: Path, tier) -> list[dict]:
     """STAMPS rows with the METRICS of the same task under ``metrics``; both must tell the same."""
-    out = inject(table(tasks), survey, tier)
+    out = inject(table(tasks), place.at(survey), tier)
     stamps, metrics = out["stamps"].to_pylist(), out["metrics"].to_pylist()
     for stamp, metric, task in zip(stamps, metrics, tasks, strict=True):
         assert stamp["task_id"] == metric["task_id"] == task["task_id"]
@@ -131,7 +131,7 @@ def test_a_stamp_that_touches_the_edge_from_inside_is_made(tasks, brick, tiny_su
 def test_a_bug_stops_the_job_and_names_the_task(tasks, tiny_survey, tier, monkeypatch):
     monkeypatch.setattr(render, "draw", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(ZeroDivisionError) as error:
-        inject(table(tasks[:1]), tiny_survey, tier)
+        inject(table(tasks[:1]), place.at(tiny_survey), tier)
     assert f"task_id={tasks[0]['task_id']} brick={tasks[0]['brickname']}" in error.value.__notes__
 
 

@@ -15,7 +15,7 @@ import pytest
 from infra import package, submit_main
 from jobs import inject as inject_job
 from jobs.__main__ import JOBS
-from lib import runs, tiers
+from lib import place, runs, tiers
 from lib.injection import inject
 from lib.rows import where
 
@@ -64,8 +64,8 @@ def test_the_list_of_jobs_is_told():
 def test_a_stamp_does_not_depend_on_its_batch_or_its_place_in_it(manifest, tiny_dataset, tiny_survey, tier):
     name = manifest["brickname"][0].as_py()
     mine = where(manifest, brickname=name).slice(0, 5)
-    batch = inject(mine, tiny_survey, tier)
-    alone = [inject(mine.slice(k, 1), tiny_survey, tier) for k in (4, 1, 0, 3, 2)]
+    batch = inject(mine, place.at(tiny_survey), tier)
+    alone = [inject(mine.slice(k, 1), place.at(tiny_survey), tier) for k in (4, 1, 0, 3, 2)]
     for table in ("stamps", "metrics"):
         assert pa.concat_tables(one[table] for one in alone).sort_by("task_id").equals(batch[table])
         by_job = runs.read(tiny_dataset, table)
