@@ -65,7 +65,13 @@ def main(argv: list[str]) -> None:
         frame = manifest.repartitionByRange(min(len(sizes), 4096), "brickname").sortWithinPartitions("brickname", "task_id")
         with spark.progress(session, "inject"):
             made, totals, seconds = spark.produce(
-                frame, partial(stamps, survey=place.at(survey), tier=tier), run.staging, run.tables, run.footer, reads="manifest", rows_per_group=256
+                frame,
+                partial(stamps, survey=place.at(survey), tier=tier),
+                run.staging,
+                run.tables,
+                run.footer,
+                reads="manifest",
+                rows_per_group=256,
             )
         wanted = sum(r["n"] for r in sizes)
         if set(made.values()) != {wanted}:

@@ -92,9 +92,7 @@ def _cut(task: dict, brick: Brick, tier: Tier) -> Cut:
     _require_physical(task)
     side = task["stamp_side_pix"]
     x0, y0, x, y = _place(task, brick, side)
-    image, invvar = (
-        np.stack([_window(brick, kind, b, x0, y0, side) for b in BANDS]).astype(np.float32) for kind in ("image", "invvar")
-    )
+    image, invvar = (np.stack([_window(brick, kind, b, x0, y0, side) for b in BANDS]).astype(np.float32) for kind in ("image", "invvar"))
     bits = _window(brick, "maskbits", "", x0, y0, side) if brick.has("maskbits") else None
     bad = _bad(invvar, bits)
     _require_good(image, invvar, bad, round(x), round(y), tier)
