@@ -104,17 +104,18 @@ class Place:
     def start(self, name: str, most: int) -> tuple[memoryview, int]:
         """The first bytes of a file, at most so many, and how many it has, in one request."""
         import obstore
+        from obstore.exceptions import BaseError
 
         def ask():
-            found = obstore.get(self._store, name, options={"range": (0, most)})
+            try:
+                found = obstore.get(self._store, name, options={"range": (0, most)})
+            except BaseError:
+                if obstore.head(self._store, name)["size"]:
+                    raise
+                return memoryview(b""), 0  # an empty file has no first byte: servers say that the range is wrong
             return memoryview(found.bytes()), found.meta["size"]
 
-        try:
-            return _again(self, name, ask)
-        except Unreachable:
-            if self.head(name).size == 0:  # which has no first byte: servers say that the range is wrong
-                return memoryview(b""), 0
-            raise
+        return _again(self, name, ask)
 
     def ranges(self, name: str, starts: list[int], ends: list[int], gap: int = 1 << 20) -> list[memoryview]:
         """Bytes [start, end) of a file, each; ranges less than ``gap`` bytes apart travel in one request."""

@@ -45,7 +45,7 @@ def decode(stored: Stored) -> tuple[np.ndarray, dict[int, str]]:
         held = np.empty(out.shape, np.int32)
         faults = _singly(stored, shapes, mine, held)
         fine = np.array([k for k in mine if k not in faults], np.int64)
-        rice.unquantised(held, counts, fine, *_quanta(stored), out)
+        rice.unquantised(held, counts, fine, *_quanta(stored), out)  # type: ignore[call-arg]
     else:
         faults = _singly(stored, shapes, mine, out)
     return out, faults | _singly(stored, shapes, np.flatnonzero(~own), out)
@@ -67,7 +67,7 @@ def _rice(stored: Stored, counts: np.ndarray, mine: np.ndarray, out: np.ndarray)
         return dict.fromkeys(mine.tolist(), f"RICE_1 of BYTEPIX {width}, BLOCKSIZE {block}")
     streams = stored.data, stored.starts, stored.sizes, counts, mine, width, block
     if stored.tiling.quantum:
-        faults = rice.floats(*streams, *_quanta(stored), out)
+        faults = rice.floats(*streams, *_quanta(stored), out)  # type: ignore[call-arg]
     else:
         held = out if out.dtype == np.int32 else np.empty(out.shape, np.int32)
         faults = rice.integers(*streams, held)

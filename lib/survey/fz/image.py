@@ -147,7 +147,7 @@ def _scaling(header: Header, tiles: tiling.Tiling):
     blank = None if floats or "BLANK" not in header else header.whole("BLANK", least=-(1 << 63), most=1 << 63)
     if scale == 1.0 and zero == 0.0 and blank is None:
         return tiles.dtype, _same
-    if (unsigned := UNSIGNED.get((8 * tiles.dtype.itemsize, zero))) and scale == 1.0 and not floats:
+    if (unsigned := UNSIGNED.get((8 * tiles.dtype.itemsize, int(zero) if zero.is_integer() else 0))) and scale == 1.0 and not floats:
         return np.dtype(unsigned), functools.partial(_unsigned, dtype=np.dtype(unsigned))
     dtype = tiles.dtype if floats else np.dtype("f4" if tiles.dtype.itemsize < 4 else "f8")
     return dtype, functools.partial(_physical, dtype=dtype, scale=scale, zero=zero, blank=blank)

@@ -9,6 +9,7 @@ beyond the tile's, which must be there.
 """
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
@@ -43,8 +44,7 @@ def randoms() -> np.ndarray:
     return np.array(found, np.float32)
 
 
-@intrinsic
-def _zeros(_context, word):
+def _leading(_context, word):
     """How many of a word's leading bits are 0: 64 if all are."""
 
     def codegen(_target, builder, _signature, args):
@@ -53,7 +53,10 @@ def _zeros(_context, word):
     return types.uint64(types.uint64), codegen
 
 
-@jit.plain
+_zeros: Any = intrinsic(_leading)
+
+
+@jit.plain()
 def _look(data, bit):
     """The bits that follow, the first of them highest: ``SEEN`` of them are right."""
     at, word = bit >> U(3), U(0)
@@ -62,13 +65,13 @@ def _look(data, bit):
     return word << (bit & U(7))
 
 
-@jit.plain
+@jit.plain()
 def _next(last, folded):
     """The pixel after ``last``: the difference is folded as 0, -1, 1, -2, ..."""
     return last + ((folded >> U(1)) ^ (U(0) - (folded & U(1))))
 
 
-@jit.plain
+@jit.plain()
 def _tile(data, start, size, count, width, block, out):
     """Decode a tile of ``count`` pixels of ``width`` bytes to ``out``; the fault found, if any."""
     head, most, whole = (5, 25, 32) if width == 4 else ((4, 14, 16) if width == 2 else (3, 6, 8))
@@ -160,7 +163,7 @@ def _tile(data, start, size, count, width, block, out):
     return LEFT if end - bit >= U(8 * PADDING) else FINE
 
 
-@jit.plain
+@jit.plain()
 def _floats(integers, count, row, scale, zero, blank, blanks, dither, random, out):
     """zero + scale * (integer - random + 0.5), in the order of appendix I; without a dither, zero + scale * integer."""
     if dither == 0:
