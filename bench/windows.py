@@ -124,7 +124,13 @@ def main() -> None:
         opened = best(lambda: Image(folder, "image.fits.fz").shape, 50)
         one = best(ours(folder, "image.fits.fz", np.array([1000]), np.array([1000]), STAMP), 50)
         print(f"headers and table of a file: {1e3 * opened:.2f} ms; with one window: {1e3 * one:.2f} ms")
-        for kind, count, side in (("image", 60, STAMP), ("image", 860, STAMP), ("image", 1, SIDE), ("maskbits", 60, STAMP), ("psfsize", 60, 1)):
+        for kind, count, side in (
+            ("image", 60, STAMP),
+            ("image", 860, STAMP),
+            ("image", 1, SIDE),
+            ("maskbits", 60, STAMP),
+            ("psfsize", 60, 1),
+        ):
             x, y = rng.integers(0, SIDE - side + 1, (2, count))
             path = paths[kind]
             calls = {"ours": ours(folder, path.name, x, y, side), "astropy": astropys(path, x, y, side)}
@@ -136,12 +142,21 @@ def main() -> None:
                 raise SystemExit(f"{kind}: ours are not astropy's pixels")
             times = {who: best(call, 5 if who == "ours" or count < 100 else 1) for who, call in calls.items()}
             what = f"{kind}_{count}x{side}"
-            print(f"{what}: " + ", ".join(f"{who} {1e3 * t:.1f} ms" + (f" ({t / times['ours']:.1f})" if who != "ours" else "") for who, t in times.items()))
+            print(
+                f"{what}: "
+                + ", ".join(
+                    f"{who} {1e3 * t:.1f} ms" + (f" ({t / times['ours']:.1f})" if who != "ours" else "") for who, t in times.items()
+                )
+            )
             out |= {f"{what}_ms": round(1e3 * times["ours"], 2)}
             out |= {f"{what}_ratio_{who}": round(t / times["ours"], 1) for who, t in times.items() if who != "ours"}
             if kind == "image" and side == STAMP:
                 asked(folder, path.name, x, y)
-    print(json.dumps({k: round(v, 1) for k, v in speeds.items()} | {"open_ms": round(1e3 * opened, 2), "one_window_ms": round(1e3 * one, 2)} | out))
+    print(
+        json.dumps(
+            {k: round(v, 1) for k, v in speeds.items()} | {"open_ms": round(1e3 * opened, 2), "one_window_ms": round(1e3 * one, 2)} | out
+        )
+    )
 
 
 if __name__ == "__main__":

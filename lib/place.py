@@ -103,6 +103,10 @@ class Place:
 
     def start(self, name: str, most: int) -> tuple[memoryview, int]:
         """The first bytes of a file, at most so many, and how many it has, in one request."""
+        if self.local:
+            with _told(self, name):
+                (found,) = _pieces(self.local / name, [0], [most])
+                return found, (self.local / name).stat().st_size
         import obstore
         from obstore.exceptions import BaseError
 
@@ -118,7 +122,10 @@ class Place:
         return _again(self, name, ask)
 
     def ranges(self, name: str, starts: list[int], ends: list[int], gap: int = 1 << 20) -> list[memoryview]:
-        """Bytes [start, end) of a file, each; ranges less than ``gap`` bytes apart travel in one request."""
+        """Bytes [start, end) of a file, each; ranges of a bucket that are less than ``gap`` bytes apart travel in one request."""
+        if self.local:
+            with _told(self, name):
+                return _pieces(self.local / name, starts, ends)
         import obstore
 
         if not starts:
@@ -180,6 +187,15 @@ class Place:
                 pass
             if self.local:
                 _prune(self.local / name, self.local)
+
+
+def _pieces(path: Path, starts: list[int], ends: list[int]) -> list[memoryview]:
+    """Ranges of a local file, shorter where it ends: a system call each, a tenth of what the store's threads cost."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return [memoryview(os.pread(file.fileno(), end - start, start)) for start, end in zip(starts, ends, strict=True)]
+    except NotADirectoryError as error:
+        raise FileNotFoundError from error
 
 
 def _prune(path: Path, top: Path) -> None:

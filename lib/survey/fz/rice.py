@@ -174,9 +174,13 @@ def _floats(integers, count, row, scale, zero, blank, blanks, dither, random, ou
         at, step = 0, int(random[seed] * 500)
         while at < count:
             many = min(count - at, RANDOMS - step)
+            some, noise, made = integers[at : at + many], random[step : step + many], out[at : at + many]
             for k in range(many):
-                value = (integers[at + k] - float(random[step + k]) + 0.5) * scale + zero
-                out[at + k] = 0.0 if dither == 2 and integers[at + k] == ZERO else value
+                made[k] = (some[k] - float(noise[k]) + 0.5) * scale + zero
+            if dither == 2:
+                for k in range(many):
+                    if some[k] == ZERO:
+                        made[k] = 0.0
             at += many
             seed = (seed + 1) % RANDOMS
             step = int(random[seed] * 500)
