@@ -6,8 +6,8 @@ from lib.place import Place
 from lib.survey.fz.header import Damaged
 
 HEAD = 1 << 16  # bytes of the first request: headers and tile table of a real brick's coadd are 45 to 56 kB
-GAP_DISK = 1 << 14  # bytes not needed that are read over rather than ask again: a request costs about what they do,
-GAP_BUCKET = 1 << 18  # see bench/windows.py
+GAP_DISK = 1 << 16  # bytes not needed that are read over rather than ask again; of a disk, whose calls and copies cost alike there
+GAP_BUCKET = 1 << 18  # of a bucket: between what is fastest (fewer bytes) and what is cheapest (fewer requests), bench/RESULTS.md
 SPARE = 16  # bytes that may be looked at beyond the last one fetched
 
 
