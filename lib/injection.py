@@ -108,10 +108,8 @@ def _cut(task: dict, brick: Brick, tier: Tier) -> Cut:
     _require_physical(task)
     side = task["stamp_side_pix"]
     x0, y0, x, y = _place(task, brick, side)
-    image, invvar = (
-        np.stack([brick.window(kind, b, x0, y0, side, side) for b in BANDS]).astype(np.float32) for kind in ("image", "invvar")
-    )
-    bits = brick.window("maskbits", "", x0, y0, side, side) if brick.has("maskbits") else None
+    image, invvar = (np.stack([_window(brick, kind, b, x0, y0, side) for b in BANDS]).astype(np.float32) for kind in ("image", "invvar"))
+    bits = _window(brick, "maskbits", "", x0, y0, side) if brick.has("maskbits") else None
     bad = _bad(invvar, bits)
     _require_good(image, invvar, bad, round(x), round(y), tier)
     psfs, sources = _psfs(task, brick, x0 + round(x), y0 + round(y), tier)
@@ -119,6 +117,13 @@ def _cut(task: dict, brick: Brick, tier: Tier) -> Cut:
     if reach / brick.pixel_scale_arcsec > side / 2 + REACH_PIX:
         raise RowError("too_large", f"theta_e={task['theta_e_arcsec']:g} arcsec and its source do not fit {side + 2 * REACH_PIX} px")
     return Cut(task, x, y, brick.pixel_scale_arcsec, image, invvar, bits, bad, psfs, sources, source_fluxes(task))
+
+
+def _window(brick: Brick, kind: str, band: str, x0: int, y0: int, side: int) -> np.ndarray:
+    pixels, faults = brick.windows(kind, band, [x0], [y0], side, side)
+    if faults:
+        raise faults[0]
+    return pixels[0]
 
 
 def _finish(cut: Cut, drawn: tuple, tier: Tier) -> tuple[dict, dict]:
@@ -199,7 +204,7 @@ def _psf(task: dict, brick: Brick, x: int, y: int, band: str, source: str, tier:
         kernel = brick.kernel(band) if brick.has("copsf", band) else np.zeros((1, 1))
         return psf.Pixelised(kernel) if np.isfinite(kernel).all() and kernel.sum() > 0 else None
     if source == "map":
-        size = float(brick.window("psfsize", band, x, y, 1, 1)[0, 0]) if brick.has("psfsize", band) else None
+        size = float(_window(brick, "psfsize", band, x, y, 1)[0, 0]) if brick.has("psfsize", band) else None
     else:
         size = task[f"brick_psfsize_{band}_arcsec" if source == "brick" else f"psfsize_{band}_arcsec"]
     if size is None or not 0.2 < size < 20.0:

@@ -173,14 +173,43 @@ class Place:
 
         return bytes(obstore.get(self._there, _key(self, name), options=which).bytes())
 
-    def ranges(self, name: str, starts: list[int], ends: list[int]) -> list[memoryview]:
-        """Bytes [start, end) of a file, each; ranges that nearly touch travel in one request."""
+    def start(self, name: str, most: int) -> tuple[memoryview, int]:
+        """The first bytes of a file, at most so many, and how many it has, in one request."""
+        if self.local:
+            with _told(self, name):
+                (found,) = _pieces(self.local / name, [0], [most])
+                return found, (self.local / name).stat().st_size
+        import obstore
+        from obstore.exceptions import BaseError
+
+        key = _key(self, name)
+
+        def ask():
+            try:
+                found = obstore.get(self._store, key, options={"range": (0, most)})
+            except BaseError:
+                if obstore.head(self._store, key)["size"]:
+                    raise
+                return memoryview(b""), 0  # an empty file has no first byte: servers say that the range is wrong
+            return memoryview(found.bytes()), found.meta["size"]
+
+        return _again(self, name, ask)
+
+    def ranges(self, name: str, starts: list[int], ends: list[int], gap: int = 1 << 20) -> list[memoryview]:
+        """Bytes [start, end) of a file, each; ranges of a bucket that are less than ``gap`` bytes apart travel in one request."""
+        if self.local:
+            with _told(self, name):
+                return _pieces(self.local / name, starts, ends)
         import obstore
 
         if not starts:
             return []
         key = _key(self, name)
-        return _again(self, name, lambda: [memoryview(b) for b in obstore.get_ranges(self._there, key, starts=starts, ends=ends)])
+
+        def ask():
+            return [memoryview(b) for b in obstore.get_ranges(self._store, key, starts=starts, ends=ends, coalesce=gap)]
+
+        return _again(self, name, ask)
 
     def open(self, name: str) -> pa.NativeFile:
         """A file to read here and there, as pyarrow does."""
@@ -285,6 +314,15 @@ def _move(file: Path, target: Path) -> None:
         finally:
             part.unlink(missing_ok=True)
         file.unlink()
+
+
+def _pieces(path: Path, starts: list[int], ends: list[int]) -> list[memoryview]:
+    """Ranges of a local file, shorter where it ends: a system call each, a tenth of what the store's threads cost."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return [memoryview(os.pread(file.fileno(), end - start, start)) for start, end in zip(starts, ends, strict=True)]
+    except NotADirectoryError as error:
+        raise FileNotFoundError from error
 
 
 def _prune(path: Path, top: Path) -> None:

@@ -1,23 +1,30 @@
-"""One brick's coadds, by windows: the file names of the Legacy Surveys, tile-compressed, never a whole plane."""
+"""One brick's coadds, by windows: the file names of the Legacy Surveys, each tile read once, never a whole plane."""
 
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from astropy.io import fits
 
 from lib.errors import RowError
 from lib.place import Place
 from lib.survey import wcs
+from lib.survey.fz import Image
 
 PSF_KINDS = {"coadd": "copsf", "map": "psfsize"}  # the coadds behind a tier's sources of the PSF; its others are columns
 
 
 def path(survey: Path, brickname: str, kind: str, band: str = "") -> Path:
     """Where a coadd lies: ``coadd/{AAA}/{brick}/legacysurvey-{brick}-{kind}[-{band}].fits.fz``."""
-    name = f"legacysurvey-{brickname}-{kind}{'-' + band if band else ''}.fits.fz"
-    return survey / "coadd" / brickname[:3] / brickname / name
+    return survey / name(brickname, kind, band)
+
+
+def name(brickname: str, kind: str, band: str = "") -> str:
+    """A coadd's name in the survey's folder.
+
+    >>> name("1501p022", "image", "g")
+    'coadd/150/1501p022/legacysurvey-1501p022-image-g.fits.fz'
+    """
+    return f"coadd/{brickname[:3]}/{brickname}/legacysurvey-{brickname}-{kind}{'-' + band if band else ''}.fits.fz"
 
 
 def wanted(bands, psf_sources) -> list[tuple[str, str, bool]]:
@@ -31,41 +38,43 @@ def wanted(bands, psf_sources) -> list[tuple[str, str, bool]]:
     return [(kind, band, needed) for kind, needed in kinds.items() for band in bands] + [("maskbits", "", False)]
 
 
-@dataclass
 class Brick:
-    """A brick's files, opened when first asked for and closed with the brick."""
+    """A brick's files, each opened when first asked for.  Files may be read by threads, each by one at a time."""
 
-    survey: Place
-    name: str
-    _open: dict = field(default_factory=dict)
-    _kernels: dict = field(default_factory=dict)
+    def __init__(self, survey: Place, name: str):
+        self.survey, self.name = survey, name
+        self._images: dict[tuple[str, str], Image] = {}
+        self._kernels: dict[str, np.ndarray] = {}
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        for hdus, _hdu in self._open.values():
-            hdus.close()
-        self._open.clear()
+        self._images.clear()
+        self._kernels.clear()
+
+    @property
+    def bytes_read(self) -> int:
+        return sum(image.source.bytes_read for image in self._images.values())
+
+    @property
+    def requests(self) -> int:
+        return sum(image.source.requests for image in self._images.values())
+
+    def _image(self, kind: str, band: str = "") -> Image:
+        return self._images.setdefault((kind, band), Image(self.survey, name(self.name, kind, band)))
 
     def has(self, kind: str, band: str = "") -> bool:
-        return path(self.survey.local, self.name, kind, band).is_file()
+        """Told by opening the file: one that is there is wanted anyhow, one that is not costs a request, a tenth of a listing's price."""
+        return not self._image(kind, band).missing
 
-    def _hdu(self, kind: str, band: str = ""):
-        if (kind, band) not in self._open:
-            file = path(self.survey.local, self.name, kind, band)
-            try:
-                hdus = fits.open(file, memmap=False, lazy_load_hdus=False)
-                self._open[kind, band] = (hdus, next(h for h in hdus if h.is_image and len(h.shape) == 2))
-            except FileNotFoundError as error:
-                raise RowError("missing_file", f"no such file: {file}") from error
-            except (OSError, StopIteration, ValueError, TypeError, KeyError) as error:
-                raise RowError("unreadable", f"{file}: {error or 'no image in it'}") from error
-        return self._open[kind, band][1]
+    @property
+    def _first(self) -> Image:
+        return self._image("image", "r" if self.has("image", "r") else "g")
 
     @cached_property
     def wcs(self):
-        return wcs.from_header(self._hdu("image", "r" if self.has("image", "r") else "g").header)
+        return wcs.from_header(self._first.header())
 
     @cached_property
     def pixel_scale_arcsec(self) -> float:
@@ -74,27 +83,23 @@ class Brick:
     @cached_property
     def shape(self) -> tuple[int, int]:
         """(ny, nx) of the planes."""
-        return self._hdu("image", "r" if self.has("image", "r") else "g").shape
+        return self._first.shape
 
-    def window(self, kind: str, band: str, x0: int, y0: int, width: int, height: int) -> np.ndarray:
-        """Pixels [y0, y0 + height) x [x0, x0 + width) of a plane, native byte order."""
-        hdu = self._hdu(kind, band)
-        ny, nx = hdu.shape
-        if x0 < 0 or y0 < 0 or x0 + width > nx or y0 + height > ny:
-            raise RowError("edge", f"window at ({x0}, {y0}) of {width} x {height} px reaches over the {nx} x {ny} px brick")
-        try:
-            data = hdu.section[y0 : y0 + height, x0 : x0 + width]
-        except Exception as error:  # the decoders of a damaged tile raise many kinds
-            raise RowError("unreadable", f"{path(self.survey.local, self.name, kind, band)}: {error}") from error
-        if data.shape != (height, width):
-            raise RowError("unreadable", f"{path(self.survey.local, self.name, kind, band)}: truncated")
-        if kind == "maskbits" and data.dtype.kind not in "iu":
-            raise RowError("unreadable", f"{path(self.survey.local, self.name, kind, band)}: bits must be integers, got {data.dtype}")
-        return np.ascontiguousarray(data.astype(data.dtype.newbyteorder("=")))
+    def windows(self, kind: str, band: str, x0, y0, width: int, height: int) -> tuple[np.ndarray, dict[int, RowError]]:
+        """Pixels [y0, y0 + height) x [x0, x0 + width) of a plane for each of the n pairs (x0, y0): (n, height, width), native byte
+        order; and of windows that have none, and are 0, why.  Ask for all windows at once: a tile is fetched and decoded once a call.
+        """
+        image = self._image(kind, band)
+        if kind == "maskbits" and image.dtype.kind not in "iu":
+            raise RowError("unreadable", f"{image}: bits must be integers, got {image.dtype}")
+        return image.windows(x0, y0, width, height)
 
     def kernel(self, band: str) -> np.ndarray:
         """The brick's coadd PSF image, whole."""
         if band not in self._kernels:
-            ny, nx = self._hdu("copsf", band).shape
-            self._kernels[band] = self.window("copsf", band, 0, 0, nx, ny)
+            ny, nx = self._image("copsf", band).shape
+            pixels, faults = self.windows("copsf", band, [0], [0], nx, ny)
+            if faults:
+                raise faults[0]
+            self._kernels[band] = pixels[0]
         return self._kernels[band]

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
 
-from lib import reader, sampling, tiers
+from lib import place, reader, sampling, tiers
 from lib.errors import InputError
 from lib.injection import inject
 from lib.schemas import MANIFEST, PARENT
@@ -33,7 +33,7 @@ def cutout(request, tmp_path_factory):
     survey = real.make(shared("legacysurvey-dr9-cutout-0591m305"), tmp_path_factory.mktemp("dr9"), coadd_psf=request.param == "coadd")
     tier = tiers.load(TIER)
     tasks = sampling.manifest(parents(survey, tier), tier, "real")
-    return survey, tier, tasks, inject(tasks, survey, tier), request.param
+    return survey, tier, tasks, inject(tasks, place.at(survey), tier), request.param
 
 
 def cubes(row):
@@ -113,7 +113,7 @@ def test_coadd_and_psfsize_give_like_arcs(tmp_path):
         survey = real.make(folder, tmp_path / str(coadd), coadd_psf=coadd)
         tasks = sampling.manifest(parents(survey, tier), tier, "real")
         tasks = tasks.filter(pa.compute.equal(tasks["role"], "injected")).slice(0, 12)
-        arcs.append([cubes(r)["arc"][1] for r in inject(tasks, survey, tier)["stamps"].to_pylist()])
+        arcs.append([cubes(r)["arc"][1] for r in inject(tasks, place.at(survey), tier)["stamps"].to_pylist()])
     for a, b in zip(*arcs, strict=True):
         assert a.max() == pytest.approx(b.max(), rel=0.10)
         assert a.sum(dtype=float) == pytest.approx(b.sum(dtype=float), rel=0.01)
@@ -130,7 +130,7 @@ def test_hosts_at_the_cutouts_edge_get_a_status_and_their_neighbours_are_made(cu
     for k, (x, y) in enumerate(places.values()):
         ra, dec = wcs.all_pix2world(x, y, 0)
         rows.append(row | {"task_id": f"{k:032x}", "ra_deg": float(ra), "dec_deg": float(dec)})
-    made = inject(pa.Table.from_pylist(rows, schema=MANIFEST), survey, tier)["metrics"]
+    made = inject(pa.Table.from_pylist(rows, schema=MANIFEST), place.at(survey), tier)["metrics"]
     assert made["status"].to_pylist() == ["ok", *places]
 
 
@@ -148,7 +148,7 @@ def test_the_real_dr6_brick_without_r_gives_every_task_a_status(tmp_path):
     columns = {"brickname": ["0959p805"] * 20, "ra_deg": ra, "dec_deg": dec}
     for name, values in columns.items():
         tasks = tasks.set_column(tasks.column_names.index(name), MANIFEST.field(name), pa.array(values, MANIFEST.field(name).type))
-    made = inject(tasks, source, tier)
+    made = inject(tasks, place.at(source), tier)
     assert made["metrics"].num_rows == made["stamps"].num_rows == 20
     assert set(made["metrics"]["status"].to_pylist()) == {"missing_file"}
     assert all("image-r" in e for e in made["metrics"]["error"].to_pylist())
@@ -159,7 +159,7 @@ def test_the_real_dr6_brick_without_r_gives_every_task_a_status(tmp_path):
     for kind in ("image", "invvar"):
         folder = survey / "coadd/095/0959p805"
         shutil.copy(folder / f"legacysurvey-0959p805-{kind}-g.fits.fz", folder / f"legacysurvey-0959p805-{kind}-r.fits.fz")
-    made = inject(tasks, survey, tier)["metrics"]
+    made = inject(tasks, place.at(survey), tier)["metrics"]
     assert set(made["status"].to_pylist()) == {"no_coverage"}
     inside = (x < 850) & (y < 1840)
     told = [("band z" in e) for e in made["error"].to_pylist()]
