@@ -91,6 +91,20 @@ class Brick:
             raise RowError("unreadable", f"{path(self.survey, self.name, kind, band)}: bits must be integers, got {data.dtype}")
         return np.ascontiguousarray(data.astype(data.dtype.newbyteorder("=")))
 
+    def windows(self, kind: str, band: str, x0, y0, width: int, height: int) -> tuple[np.ndarray, dict[int, RowError]]:
+        """(windows (n, height, width), faults of those that have one) of one plane at many places."""
+        found, faults = {}, {}
+        self._hdu(kind, band)  # a file that is not there is not a window's fault
+        for k, (x, y) in enumerate(zip(x0, y0, strict=True)):
+            try:
+                found[k] = self.window(kind, band, int(x), int(y), width, height)
+            except RowError as error:
+                faults[k] = error
+        out = np.zeros((len(x0), height, width), next(iter(found.values())).dtype if found else np.float32)
+        for k, pixels in found.items():
+            out[k] = pixels
+        return out, faults
+
     def kernel(self, band: str) -> np.ndarray:
         """The brick's coadd PSF image, whole."""
         if band not in self._kernels:
