@@ -85,7 +85,7 @@ def transfer(psf, pixel_arcsec: float, period_pix: int, count: int) -> np.ndarra
 def stack(transfers) -> np.ndarray:
     """Transfers as one array: with all four parts as soon as one of them has them."""
     parts = max(len(t) for t in transfers)
-    return np.stack([np.pad(t, ((0, parts - len(t)), (0, 0), (0, 0))) for t in transfers])
+    return np.stack([t if len(t) == parts else np.pad(t, ((0, parts - len(t)), (0, 0), (0, 0))) for t in transfers])
 
 
 @jit.simd()

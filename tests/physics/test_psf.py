@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.imaging import noise, photometry, psf, spectrum
+from lib.imaging import arcs, noise, psf, spectrum
 from tests.physics.scenes import PIXEL, point
 
 
@@ -153,12 +153,74 @@ def test_arc_electrons_have_the_mean_and_variance_of_their_light():
     assert raised[1] == 0.0
 
 
+@pytest.mark.parametrize("gain", [(3e4, 3e4, 3e4), (1e3, 2e4, 5e5)])
+def test_an_arc_is_exposed_as_its_noise_is_defined_bit_for_bit(gain):
+    rng = np.random.default_rng(4)
+    image, light = rng.normal(0, 0.01, (3, 16, 16)).astype("f4"), rng.normal(0.001, 0.001, (3, 16, 16)).astype("f4")
+    invvar = rng.choice([0.0, 4e4, 1e5], (3, 16, 16)).astype("f4")
+    gains = np.array(gain)[:, None, None]
+    seen, weight = noise.expose(image, invvar, light, np.array(gain), np.random.default_rng(9))
+    drawn = noise.poisson(light, gains, np.random.default_rng(9))
+    assert np.array_equal(seen, (image.astype(float) + light + drawn).astype("f4"))
+    assert np.array_equal(weight, noise.raise_variance(invvar.astype(float), light, gains).astype("f4"))
+
+
+def signal_to_noise(arc, invvar):
+    """The definitions that ``arcs.measure`` is held to."""
+    good = invvar > 0
+    s, w = arc[good].astype(float), invvar[good].astype(float)
+    if not s.size:
+        return np.nan, np.nan, np.nan
+    order = np.argsort(-s, kind="stable")
+    grown = np.cumsum(s[order])
+    bright = order[: int(np.searchsorted(grown, 0.95 * grown[-1])) + 1]
+    return np.sqrt((s * s * w).sum()), s[bright].sum() / np.sqrt((1.0 / w[bright]).sum()), (s * np.sqrt(w)).max()
+
+
+def measured(arc, invvar, x=3.5, y=3.5, bad=None):
+    """One plane, as the second of two at the second of two sites."""
+    planes = np.stack([np.ones_like(arc), arc]).astype("f4")[None]
+    weights = np.stack([np.ones_like(arc), invvar]).astype("f4")
+    weights, hidden = np.stack([0 * weights, weights]), np.zeros((2, *planes.shape[1:]), bool)
+    hidden[1, 1] = (invvar <= 0) if bad is None else bad
+    fluxes, told = arcs.measure(planes, weights, hidden, np.array([1]), [x], [y], 1)
+    return fluxes[0], {k: v[0] for k, v in told.items()}
+
+
 def test_matched_filter_total_and_peak_signal_to_noise():
     arc, invvar = np.zeros((8, 8)), np.full((8, 8), 4.0)
     arc[2, 2], arc[3, 3] = 3.0, 4.0
-    matched, total, peak = photometry.signal_to_noise(arc, invvar)
-    assert (matched, peak) == (pytest.approx(10.0), pytest.approx(8.0))
-    assert total == pytest.approx(7.0 / np.sqrt(2 * 0.25))
+    fluxes, told = measured(arc, invvar)
+    assert (told["arc_snr"], told["arc_snr_peak"]) == (pytest.approx(10.0), pytest.approx(8.0))
+    assert told["arc_snr_total"] == pytest.approx(7.0 / np.sqrt(2 * 0.25))
+    assert fluxes.tolist() == [64.0, 7.0]
     invvar[3, 3] = 0.0
-    assert photometry.signal_to_noise(arc, invvar)[0] == pytest.approx(6.0)
-    assert np.isnan(photometry.signal_to_noise(arc, np.zeros((8, 8)))[0])
+    fluxes, told = measured(arc, invvar)
+    assert told["arc_snr"] == pytest.approx(6.0)
+    assert (told["bad_flux"], fluxes[1]) == (4.0, 7.0)
+    assert np.isnan([v for k, v in measured(arc, np.zeros((8, 8)))[1].items() if k.startswith("arc_snr")]).all()
+
+
+@pytest.mark.parametrize("kind", ["smooth", "ties", "faint", "wide range"])
+def test_what_is_measured_on_an_arc_is_what_is_defined(kind):
+    rng = np.random.default_rng(11)
+    yy, xx = np.mgrid[:64, :64]
+    for _ in range(20):
+        x, y = rng.uniform(25, 39, 2)
+        arc = np.exp(-0.5 * ((np.hypot(xx - x, yy - y) - 7.0) / 2.0) ** 2) + rng.normal(0, 1e-4, (64, 64))
+        if kind == "ties":
+            arc = np.round(arc, 1)
+        if kind == "faint":
+            arc[20:50, 20:50] *= 1e-3
+        if kind == "wide range":
+            arc = np.exp(rng.normal(-8, 6, (64, 64)))
+        arc, invvar = arc.astype("f4"), rng.choice([0.0, 1.0, 7.0], (64, 64), p=[0.1, 0.5, 0.4]).astype("f4")
+        bad = (invvar == 0) | (rng.uniform(0, 1, (64, 64)) < 0.1)
+        fluxes, told = measured(arc, invvar, x, y, bad)
+        near = np.hypot(xx - x, yy - y) < 5.0
+        expected = {
+            **dict(zip(("arc_snr", "arc_snr_total", "arc_snr_peak"), signal_to_noise(arc, np.where(bad, 0.0, invvar)), strict=True)),
+            "bad_flux": arc[bad].sum(dtype=float), "core_flux": arc[near].sum(dtype=float),
+        }  # fmt: skip
+        assert told == pytest.approx(expected, rel=1e-9)
+        assert fluxes[1] == pytest.approx(arc.sum(dtype=float), rel=1e-9)
