@@ -135,6 +135,28 @@ def test_a_bug_stops_the_job_and_names_the_task(tasks, tiny_survey, tier, monkey
     assert f"task_id={tasks[0]['task_id']} brick={tasks[0]['brickname']}" in error.value.__notes__
 
 
+def test_of_many_tasks_the_one_with_the_bug_is_named(tasks, tiny_survey, tier, monkeypatch):
+    shipped, x = render.draw, tasks[2]["src_x_arcsec"]
+    monkeypatch.setattr(
+        render, "draw", lambda scene, *args, **kwargs: 1 / 0 if x in scene.src_x_arcsec else shipped(scene, *args, **kwargs)
+    )
+    with pytest.raises(ZeroDivisionError) as error:
+        inject(table(tasks), place.at(tiny_survey), tier)
+    assert error.value.__notes__ == [f"task_id={tasks[2]['task_id']} brick={tasks[2]['brickname']}"]
+
+
+def test_tasks_of_many_sides_and_places_are_each_made_as_alone(tasks, brick, tiny_survey, tier, monkeypatch):
+    """Mixed sides, two tasks at one site that tell different PSFs, faults of several kinds, and chunks of a few rows."""
+    monkeypatch.setattr("lib.injection.CHUNK_BYTES", 3 * 12 * SIDE**2)
+    mixed = [
+        tasks[0], tasks[1] | {"stamp_side_pix": 48}, tasks[4] | {"src_n": None}, tasks[5], tasks[2] | {"stamp_side_pix": 47}, tasks[3],
+        tasks[0] | {"src_x_arcsec": 0.3}, tasks[4], tasks[1] | position(brick, 20.0, 300.0), tasks[5] | {"stamp_side_pix": 48}, tasks[2],
+    ]  # fmt: skip
+    rows = made(mixed, tiny_survey, tier)
+    assert Counter(statuses(rows)) == {"ok": 9, "bad_row": 1, "edge": 1}
+    assert rows == [made([task], tiny_survey, tier)[0] for task in mixed]
+
+
 # files of a brick ----------------------------------------------------------------------------------------------------
 
 

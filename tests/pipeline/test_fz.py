@@ -186,7 +186,8 @@ def test_the_code_of_any_pixels_is_read(width, block, count, spread, seed):
     kind = {1: np.uint8, 2: np.int16, 4: np.int32}[width]
     rng = np.random.default_rng(seed)
     pixels = rng.integers(0, 1 << min(spread, 8 * width - 1), count, endpoint=True)
-    pixels = np.where(rng.random(count) < 0.02, rng.integers(0, 1 << min(spread + 9, 8 * width - 1), count), pixels).astype(kind)
+    pixels = np.where(rng.random(count) < 0.02, rng.integers(0, 1 << min(spread + 9, 8 * width - 1), count), pixels)
+    pixels = (pixels * rng.choice([1, 1 if width == 1 else -1], count)).astype(kind)
     found, fault = decoded(encode(pixels, width, block), count, width, block)
     assert fault == rice.FINE and np.array_equal(found, pixels.astype(np.int32))
 
