@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs import cli
-from lib import chunks, config, runs, spark, store, tiers
-from lib.errors import InputError
-from lib.injection import inject
+from lib import chunks, config, costs, runs, spark, store, tiers
+from lib.errors import STATUSES, InputError
+from lib.injection import READ, REQUESTS, inject
 from lib.place import Place
 from lib.tiers import Tier
 
@@ -36,8 +36,9 @@ def stamps(rows: pa.Table, survey: Place, tier: Tier):
     names = rows["brickname"].combine_chunks()
     starts = np.flatnonzero(np.r_[True, pc.not_equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False)])
     for start, end in zip(starts, [*starts[1:], len(names)], strict=True):
-        made = inject(rows.slice(start, end - start), survey, tier)
-        yield made, dict(Counter(made["metrics"]["status"].to_pylist()))
+        read: Counter = Counter()
+        made = inject(rows.slice(start, end - start), survey, tier, read)
+        yield made, dict(Counter(made["metrics"]["status"].to_pylist()) + read)
 
 
 class Route:
@@ -79,8 +80,12 @@ def main(argv: list[str]) -> None:
         if set(run.rows.values()) != {wanted}:
             gave = ", ".join(f"{n} rows of {table}" for table, n in run.rows.items())
             raise InputError(f"{wanted} tasks gave {gave}: nothing is published")
-        statuses = sorted((k, int(v)) for k, v in run.totals.items())
-        cli.require_made(cli.report(run.commit({"statuses": statuses}, pieces.core_seconds)), tier)
+        statuses = sorted((k, int(v)) for k, v in run.totals.items() if k in STATUSES)
+        read = {k: int(run.totals.get(k, 0)) for k in (READ, REQUESTS)}
+        counts = cli.report(run.commit({"statuses": statuses, **read, "peak_mb": run.peak_mb}, pieces.core_seconds))
+        told = costs.size(read[READ]), read[READ] / 1e3 / wanted, read[REQUESTS], run.peak_mb
+        cli.log.info("inject: %s of the survey read, %.1f kB a stamp, in %d requests; no worker held more than %.0f MB", *told)
+        cli.require_made(counts, tier)
 
 
 def _coadds(pieces: spark.Pieces, survey: Place, names: list[str]) -> str:

@@ -6,6 +6,7 @@ and its neighbours are made.  Anything but a ``RowError`` is a bug and stops the
 Rows are handled by columns, hundreds at a time; what is in a row does not depend on the others.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -21,6 +22,7 @@ from lib.survey import masks
 from lib.survey.bricks import Brick
 from lib.tiers import Tier
 
+READ, REQUESTS = "bytes read", "requests"
 CHUNK_BYTES = 1 << 26  # of a plane of the rows that are made at a time
 SHAPE = (
     "theta_e_arcsec", "lens_e", "lens_phi_rad", "shear", "shear_phi_rad", "src_x_arcsec", "src_y_arcsec", "src_n", "src_reff_arcsec",
@@ -29,14 +31,17 @@ SHAPE = (
 MAGNITUDES = ("mag_r_observed", "src_dmag", "src_gr", "src_rz")
 
 
-def inject(tasks: pa.Table, survey: Place, tier: Tier) -> dict[str, pa.Table]:
-    """STAMPS and METRICS rows of the MANIFEST rows of one brick, in their order."""
+def inject(tasks: pa.Table, survey: Place, tier: Tier, read: Counter | None = None) -> dict[str, pa.Table]:
+    """STAMPS and METRICS rows of the MANIFEST rows of one brick, in their order; what was read of the survey is added to ``read``."""
     names = set(tasks["brickname"].to_pylist())
     if len(names) != 1:
         raise ValueError(f"tasks of one brick, please, got {sorted(names)}")
     try:
         with Brick(survey, names.pop()) as brick:
-            return _inject(tasks, brick, tier)
+            made = _inject(tasks, brick, tier)
+            if read is not None:
+                read.update({READ: brick.bytes_read, REQUESTS: brick.requests})
+            return made
     except Exception as error:  # a bug, not a bad row: made alone, the task at fault names itself
         if tasks.num_rows == 1:
             error.add_note(f"task_id={tasks['task_id'][0].as_py()} brick={tasks['brickname'][0].as_py()}")

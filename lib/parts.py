@@ -6,7 +6,9 @@ counts is what its records name: a record is made by a conditional create, so of
 
 import hashlib
 import json
+import resource
 import shutil
+import sys
 import time
 import uuid
 from contextlib import contextmanager
@@ -18,6 +20,12 @@ import pyarrow as pa
 from lib import parquet, rows, schemas
 from lib.errors import Unreachable
 from lib.store import Dataset
+
+
+def peak_mb() -> float:
+    """The most memory that this process has held."""
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(most / (1024 if sys.platform != "darwin" else 1 << 20), 1)
 
 
 @dataclass
@@ -63,7 +71,14 @@ class Chunk:
             name = f"{self.dataset.run(table, self.run_id)}/part-{self.number:06d}-{digest[:12]}.parquet"
             place.upload(path, name)
             found.append({"table": table, "path": name, "rows": writer.rows, "bytes": size, "sha256": digest})
-        mine = {"chunk": self.number, "files": found, "counts": counts, "core_seconds": core_seconds, "ended": time.time()}
+        mine = {
+            "chunk": self.number,
+            "files": found,
+            "counts": counts,
+            "core_seconds": core_seconds,
+            "peak_mb": peak_mb(),
+            "ended": time.time(),
+        }
         self.abandon()
         if place.create(log, json.dumps(mine).encode()):
             return mine

@@ -172,6 +172,11 @@ class Run:
         return found
 
     @property
+    def peak_mb(self) -> float:
+        """The most memory that a worker held."""
+        return max((record["peak_mb"] for record in self.done.values()), default=0.0)
+
+    @property
     def core_seconds(self) -> float:
         return sum(record["core_seconds"] for record in self.done.values())
 

@@ -1,0 +1,348 @@
+"""A run that is disturbed gives the tables of one that is not, byte for byte: real processes, killed; a real S3 server, failing."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from infra import package, standalone
+from jobs import inject as inject_job
+from jobs.__main__ import main
+from lib import chunks, config, place, runs, tiers
+from lib import spark as spark_tables
+from lib.errors import Unreachable
+from lib.store import Dataset
+from tests import servers, tables, tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+BRICKS = tuple(f"{ra}{dec}" for dec in ("p022", "p025", "p027", "p030") for ra in ("1501", "1503", "1506", "1508"))
+TIER = tiny.TIER.replace('"tiny"', '"wide"').replace("train = 8, val = 2, test = 2", "train = 40, val = 20, test = 10")
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory) -> Path:
+    """Sixteen bricks: as many chunks."""
+    return tiny.make(tmp_path_factory.mktemp("wide"), BRICKS)
+
+
+@pytest.fixture(scope="module")
+def tier_file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("tier") / "wide.toml"
+    path.write_text(TIER)
+    return path
+
+
+@pytest.fixture(scope="module")
+def ready(spark, survey, tier_file, tmp_path_factory) -> Dataset:
+    """Parents and a manifest. Do not change it."""
+    root = tmp_path_factory.mktemp("ready")
+    where = ["--tier", str(tier_file), "--root", str(root), "--dataset", "set"]
+    assert main(["parent", "--survey", str(survey), *where]) == 0
+    assert main(["manifest", *where]) == 0
+    return Dataset.at(root, "set", "wide")
+
+
+@pytest.fixture(scope="module")
+def whole(spark, ready, survey, tier_file, tmp_path_factory) -> dict[str, str]:
+    """The tables of a run that nothing disturbs."""
+    root = tmp_path_factory.mktemp("whole")
+    here = copied(ready, root)
+    assert main(["inject", "--survey", str(survey), *flags(here, tier_file)]) == 0
+    return contents(here)
+
+
+@pytest.fixture
+def here(ready, tmp_path) -> Dataset:
+    return copied(ready, tmp_path)
+
+
+def copied(dataset: Dataset, root: Path) -> Dataset:
+    shutil.copytree(tables.root(dataset), root / "root")
+    return Dataset.at(root / "root", dataset.name, dataset.tier)
+
+
+def flags(dataset: Dataset, tier: Path) -> list[str]:
+    return ["--tier", str(tier), "--root", dataset.root.url(), "--dataset", dataset.name]
+
+
+def contents(dataset: Dataset) -> dict[str, str]:
+    """Digest of every file of stamps and metrics, by its name; what is in the tables' folders and no record names is counted too."""
+    names = [f.name for t in ("stamps", "metrics") for f in dataset.place.files(dataset.table(t))]
+    assert sorted(names) == sorted(n for t in ("stamps", "metrics") for n in runs.files(dataset, t))
+    return {f"{n.split('/')[0]}/{n.split('/')[-1]}": hashlib.sha256(dataset.place.read(n)).hexdigest() for n in names}
+
+
+def start(*argv: str, master: str = "local[2,4]") -> subprocess.Popen:
+    """A job in a process of its own, that leads a group."""
+    env = os.environ | {"ARCMILL_MASTER": master, "PYSPARK_PYTHON": sys.executable}
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs", *argv],
+        cwd=ROOT,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def done(dataset: Dataset) -> int:
+    return sum("/chunk-" in f.name for f in dataset.place.files(dataset.log()))
+
+
+def wait_for_chunks(dataset: Dataset, process: subprocess.Popen, count: int = 1) -> int:
+    """How many chunks are on record, once there are ``count``."""
+    until = time.monotonic() + 240
+    while (found := done(dataset)) < count:
+        assert process.poll() is None, process.communicate()[1][-3000:]
+        assert time.monotonic() < until, "no chunk was made"
+        time.sleep(0.01)
+    return found
+
+
+def kill(process: subprocess.Popen) -> None:
+    """kill -9 of a driver; its JVM and workers end by themselves, as those of a cluster do."""
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def finish(process: subprocess.Popen) -> str:
+    """What a job that ends well said."""
+    _, said = process.communicate(timeout=400)
+    assert process.returncode == 0, said[-3000:]
+    return said
+
+
+def test_a_driver_that_is_killed_loses_no_chunk_that_is_on_record(here, survey, tier_file, whole):
+    argv = ["inject", "--survey", str(survey), *flags(here, tier_file)]
+    first = start(*argv, master="local[1,4]")
+    there = wait_for_chunks(here, first, 2)
+    kill(first)
+    assert there < len(BRICKS)
+    (begun,) = [f.name for f in here.place.files(here.log()) if f.name.endswith("begin.json")]
+    said = finish(start(*argv))
+    assert f"run {begun.split('/')[-2]} goes on, " in said
+    assert int(said.split(" of its chunks are there")[0].split()[-1]) >= there
+    assert contents(here) == whole
+    assert done(here) == 0
+
+
+def test_a_run_that_is_stopped_by_ctrl_c_says_so_and_goes_on(here, survey, tier_file, whole):
+    argv = ["inject", "--survey", str(survey), *flags(here, tier_file)]
+    first = start(*argv, master="local[1,4]")
+    wait_for_chunks(here, first)
+    os.kill(first.pid, signal.SIGINT)
+    _, said = first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert said.splitlines()[-1] == "inject: stopped; what is committed stays, and the same command goes on from there"
+    assert "Traceback" not in said
+    finish(start(*argv))
+    assert contents(here) == whole
+
+
+def test_other_settings_are_refused_between_a_kill_and_its_resume(here, survey, tier_file, whole, tmp_path, spark, capsys):
+    argv = ["inject", "--survey", str(survey)]
+    first = start(*argv, *flags(here, tier_file), master="local[1,4]")
+    wait_for_chunks(here, first)
+    kill(first)
+    other = tmp_path / "wide.toml"
+    other.write_text(TIER + "[noise]\npoisson = false\n")
+    assert main([*argv, *flags(here, other)]) == 2
+    said = capsys.readouterr().err
+    assert "a part of the table was made by run" in said and "noise.poisson: True -> False" in said and "--replace" in said
+    assert main([*argv, *flags(here, tier_file)]) == 0
+    assert contents(here) == whole
+
+
+def test_a_second_run_is_refused_and_told_of_the_first(here, survey, tier_file, whole, spark, capsys):
+    argv = ["inject", "--survey", str(survey), *flags(here, tier_file)]
+    first = start(*argv, master="local[1,4]")
+    wait_for_chunks(here, first)
+    assert main(argv) == 3
+    assert f"is being written by inject of tier wide (process {first.pid} on " in capsys.readouterr().err
+    finish(first)
+    assert contents(here) == whole
+
+
+def of_driver(pid: int) -> list[int]:
+    """Python workers of a local run that run tasks."""
+    found = standalone.processes()
+    family = {pid}
+    for _ in range(6):
+        family |= {p.pid for p in found if p.parent in family}
+    return [p.pid for p in found if p.pid in family and "pyspark.worker" in p.command and p.parent in family and p.parent != pid]
+
+
+def test_a_python_worker_that_is_killed_is_replaced(here, survey, tier_file, whole):
+    running = start("inject", "--survey", str(survey), *flags(here, tier_file))
+    wait_for_chunks(here, running)
+    os.kill(random.choice(of_driver(running.pid)), signal.SIGKILL)
+    finish(running)
+    assert contents(here) == whole
+
+
+@pytest.mark.parametrize("master", ["local[1,4]", "local[7,4]"])
+def test_the_files_are_the_same_from_one_or_seven_at_once(master, here, survey, tier_file, whole):
+    finish(start("inject", "--survey", str(survey), *flags(here, tier_file), master=master))
+    assert contents(here) == whole
+
+
+def test_a_cluster_of_two_workers_makes_the_same_files_though_an_executor_is_killed(cluster, here, survey, tier_file, whole, tmp_path):
+    code = package.build(tmp_path / "arcmill.zip")
+    running = standalone.submit(cluster.master, code, ["inject", "--survey", str(survey), *flags(here, tier_file)], folder=tmp_path)
+    until = time.monotonic() + 240
+    while not done(here):
+        assert running.poll() is None, running.said()[-3000:]
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    servers.kill_executor(cluster)
+    assert running.wait(timeout=400) == 0, running.said()[-3000:]
+    assert contents(here) == whole
+
+
+# faults that must be planted: the job itself runs as ever ---------------------------------------------------------------
+
+
+def inject_with(spark, here, survey, tier_file, make):
+    """What ``inject`` does, with another ``make``."""
+    tier = tiers.load(str(tier_file))
+    pieces = spark_tables.Pieces(spark, here, "manifest")
+    sizes = {}
+    for found in pieces.map(inject_job.sizes, ["brickname"]):
+        sizes |= {name: sizes.get(name, 0) + n for name, n in found.items()}
+    planned = chunks.of_bricks(sizes)
+    with runs.start(here, "inject", ["stamps", "metrics"], config.plain(tier), {"planted": 1}, resumes=True) as run:
+        frame = spark_tables.routed(spark, here, "manifest", inject_job.Route(planned), list(range(len(planned))))
+        spark_tables.produce(spark, run, planned, partial(make, survey=place.at(survey), tier=tier), frame=frame)
+        run.commit({"statuses": sorted(run.totals.items())})
+
+
+def fails_three_times(rows, survey, tier, folder):
+    """``inject_job.stamps``, but the disk of the first brick's chunk fails three times."""
+    names = set(rows["brickname"].to_pylist())
+    if BRICKS[0] in names:
+        tries = len(list(folder.iterdir()))
+        (folder / f"try-{tries}").touch()
+        if tries < 3:
+            yield from list(inject_job.stamps(rows, survey, tier))[:1]
+            raise Unreachable("the disk failed")
+    yield from inject_job.stamps(rows, survey, tier)
+
+
+def test_a_task_that_fails_three_times_and_then_succeeds_is_there_once(spark, here, survey, tier_file, whole, tmp_path):
+    (tmp_path / "tries").mkdir()
+    inject_with(spark, here, survey, tier_file, partial(fails_three_times, folder=tmp_path / "tries"))
+    assert len(list((tmp_path / "tries").iterdir())) == 4
+    assert contents(here) == whole
+
+
+def test_a_brick_that_vanishes_before_it_is_read_is_told_in_its_rows_and_the_others_are_made(
+    spark, here, survey, tier_file, whole, tmp_path
+):
+    part = tmp_path / "survey"
+    shutil.copytree(survey, part, copy_function=os.link)
+
+    def vanishing(rows, survey, tier):
+        shutil.rmtree(part / "coadd" / BRICKS[3][:3] / BRICKS[3], ignore_errors=True)
+        yield from inject_job.stamps(rows, survey, tier)
+
+    inject_with(spark, here, part, tier_file, vanishing)
+    metrics = runs.read(here, "metrics", ["task_id", "brickname", "status"]).to_pylist()
+    assert {m["brickname"] for m in metrics if m["status"] == "missing_file"} == {BRICKS[3]}
+    assert {m["status"] for m in metrics if m["brickname"] != BRICKS[3]} == {"ok"}
+    assert sorted(m["task_id"] for m in metrics) == sorted(runs.read(here, "manifest", ["task_id"])["task_id"].to_pylist())
+    made = contents(here)
+    assert len(made.keys() - whole.keys()) == 2 and len(made.keys() & whole.keys()) == len(whole) - 2
+
+
+def test_a_disk_that_is_full_ends_the_run_with_its_name_and_what_is_made_stays(ready, survey, tier_file, whole, tmp_path):
+    """A file-size limit stands for the disk where this may not mount one."""
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=14m", "tmpfs", str(small)], capture_output=True).returncode:
+        pytest.skip("a disk of its own needs the right to mount one")
+    try:
+        here = copied(ready, small)
+        argv = ["inject", "--survey", str(survey), *flags(here, tier_file)]
+        running = start(*argv)
+        _, said = running.communicate(timeout=400)
+        assert running.returncode == 3
+        assert "No space left on device" in said and str(here.place) in said.splitlines()[-1]
+        assert "Traceback" not in said.splitlines()[-1]
+        kept = done(here)
+        assert 0 < kept < len(BRICKS)
+        subprocess.run(["mount", "-o", "remount,size=200m", str(small)], check=True)
+        assert f"{kept} of its chunks are there" in finish(start(*argv))
+        assert contents(here) == whole
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+# on S3 -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def bucket(ready, survey, s3_server):
+    """(root, survey) in the bucket: a copy of what is ready, and the bricks."""
+    name = f"faults-{random.Random().getrandbits(40):x}"
+    for folder, prefix in ((tables.root(ready), f"{name}/root"), (survey, f"{name}/survey")):
+        there = place.at(s3_server.address(prefix))
+        for path in folder.rglob("*"):
+            if path.is_file():
+                there.put(str(path.relative_to(folder)), path.read_bytes())
+    return name
+
+
+def argv_on(server, name, tier_file, endpoint="") -> list[str]:
+    root, bricks = (server.address(f"{name}/{part}", endpoint) for part in ("root", "survey"))
+    return ["inject", "--survey", bricks, "--tier", str(tier_file), "--root", root, "--dataset", "set"]
+
+
+def test_a_bucket_that_fails_every_fifth_request_holds_the_same_tables(bucket, s3_server, tier_file, whole):
+    with servers.faulty(s3_server.endpoint, servers.share(seed=3, slow=0.15, broken=0.03, drop=0.02)) as proxy:
+        finish(start(*argv_on(s3_server, bucket, tier_file, proxy.endpoint)))
+        assert proxy.faults["slow"] > 20
+    assert contents(Dataset.at(s3_server.address(f"{bucket}/root"), "set", "wide")) == whole
+
+
+def test_a_driver_that_is_killed_goes_on_in_a_bucket_as_on_a_disk(bucket, s3_server, tier_file, whole):
+    here = Dataset.at(s3_server.address(f"{bucket}/root"), "set", "wide")
+    first = start(*argv_on(s3_server, bucket, tier_file), master="local[1,4]")
+    wait_for_chunks(here, first, 2)
+    kill(first)
+    assert " of its chunks are there" in finish(start(*argv_on(s3_server, bucket, tier_file)))
+    assert contents(here) == whole
+
+
+def test_twenty_kills_lose_and_double_nothing(here, survey, tier_file, whole):
+    """Python workers at random moments, and every seventh time the driver; a run that gives up is run again."""
+    argv, random_ = ["inject", "--survey", str(survey), *flags(here, tier_file)], random.Random(5)
+    running, kills, drivers = start(*argv), 0, 0
+    until = time.monotonic() + 500
+    while kills < 20 and time.monotonic() < until:
+        time.sleep(random_.uniform(0.05, 0.6))
+        if running.poll() == 0:
+            break
+        if running.returncode is not None:
+            running = start(*argv)
+        elif kills % 7 == 6:
+            kill(running)
+            kills, drivers, running = kills + 1, drivers + 1, start(*argv)
+        elif workers := of_driver(running.pid):
+            os.kill(random_.choice(workers), signal.SIGKILL)
+            kills += 1
+    if running.poll() != 0:
+        running.communicate()
+        finish(start(*argv))
+    assert kills == 20 and drivers == 2
+    assert contents(here) == whole
+    assert json.loads(runs.records(here)[-1]["counts"])["rows"] == {"stamps": 414, "metrics": 414}
