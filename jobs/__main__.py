@@ -32,6 +32,8 @@ def main(argv: list[str]) -> int:
         print(f"{argv[0]}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
+        if spark := sys.modules.get("lib.spark"):  # it takes seconds to import
+            spark.abandon()
         print(f"\n{argv[0]}: stopped; what is committed stays, and the same command goes on from there", file=sys.stderr)
         return 130
     except OSError as error:

@@ -68,5 +68,5 @@ def positive(text: str) -> int:
 
 def log_to_stderr() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
-    logging.getLogger("py4j").setLevel(logging.WARNING)
+    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it reports a Ctrl-C as a failure of its own
     logging.getLogger("numba").setLevel(logging.WARNING)

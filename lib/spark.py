@@ -7,17 +7,18 @@ rows between them and counts tasks.  A task makes one chunk (``lib.parts``) and 
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark import AccumulatorParam, TaskContext
+from pyspark import AccumulatorParam, SparkContext, TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
@@ -66,8 +67,19 @@ def session(app: str) -> SparkSession:
         builder = builder.config(key, value)
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
+    if threading.current_thread() is threading.main_thread():  # Spark's own handler turns Ctrl-C into an error of the call it waits for
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     log.info("spark: %s, %d cores", spark.sparkContext.master, spark.sparkContext.defaultParallelism)
     return spark
+
+
+def abandon() -> None:
+    """Stop Spark, if it runs, without its reports of what was cut short."""
+    context = SparkContext._active_spark_context
+    if context is not None:
+        with suppress(Exception):
+            context.setLogLevel("OFF")
+            context.stop()
 
 
 def spark_schema(schema: pa.Schema) -> StructType:
