@@ -68,5 +68,6 @@ def positive(text: str) -> int:
 
 def log_to_stderr() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
-    logging.getLogger("py4j").setLevel(logging.CRITICAL)  # it reports a Ctrl-C as a failure of its own
+    for handler in logging.getLogger().handlers:  # py4j reports a Ctrl-C as a failure of its own, to the root
+        handler.addFilter(lambda record: record.module not in ("java_gateway", "clientserver"))
     logging.getLogger("numba").setLevel(logging.WARNING)

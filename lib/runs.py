@@ -119,6 +119,7 @@ class Run:
     reused: dict | None = None
     replaces: list[str] = field(default_factory=list)
     done: dict[int, dict] = field(default_factory=dict)
+    committed: bool = False
 
     @property
     def footer(self) -> dict[str, str]:
@@ -127,6 +128,11 @@ class Run:
             "tier": self.dataset.tier, "code_version": code_version(), "config_hash": config.digest(self.config),
             "schema_version": schemas.VERSION,
         }  # fmt: skip
+
+    @property
+    def settled(self) -> bool:
+        """Whether its files are the tables, whatever comes next."""
+        return self.committed or self.reused is not None
 
     def forget(self) -> None:
         """Make the reused run again, under a new id."""
@@ -195,6 +201,7 @@ class Run:
             "core_seconds": self.core_seconds + core_seconds, "started": self.started, "ended": now(), "outcome": "ok",
         }  # fmt: skip
         _put(self.dataset, row, self.footer)
+        self.committed = True
         for old in self.replaces:
             _drop(self.dataset, self.tables, old)
         _tidy(self.dataset, self.tables, self.run_id, made)
@@ -250,7 +257,7 @@ def start(
             yield run
             shutil.rmtree(dataset.scratch(), ignore_errors=True)
         except BaseException:
-            if run.reused is None and not (resumes and chunks(dataset, run.run_id)):
+            if not run.settled and not (resumes and chunks(dataset, run.run_id)):
                 _drop(dataset, run.tables, run.run_id)
             raise
 

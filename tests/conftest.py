@@ -6,7 +6,7 @@ import uuid
 from pathlib import Path
 
 os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-os.environ.setdefault("ARCMILL_MASTER", "local[2]")
+os.environ.setdefault("ARCMILL_MASTER", "local[2,4]")
 
 import pytest
 

@@ -198,7 +198,7 @@ def test_the_files_are_the_same_from_one_or_seven_at_once(master, here, survey, 
 
 def test_a_cluster_of_two_workers_makes_the_same_files_though_an_executor_is_killed(cluster, here, survey, tier_file, whole, tmp_path):
     code = package.build(tmp_path / "arcmill.zip")
-    running = standalone.submit(cluster.master, code, ["inject", "--survey", str(survey), *flags(here, tier_file)], folder=tmp_path)
+    running = standalone.submit(cluster.address, code, ["inject", "--survey", str(survey), *flags(here, tier_file)], folder=tmp_path)
     until = time.monotonic() + 240
     while not done(here):
         assert running.poll() is None, running.said()[-3000:]
@@ -265,22 +265,24 @@ def test_a_brick_that_vanishes_before_it_is_read_is_told_in_its_rows_and_the_oth
 
 
 def test_a_disk_that_is_full_ends_the_run_with_its_name_and_what_is_made_stays(ready, survey, tier_file, whole, tmp_path):
-    """A file-size limit stands for the disk where this may not mount one."""
     small = tmp_path / "small"
     small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=14m", "tmpfs", str(small)], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=200m", "tmpfs", str(small)], capture_output=True).returncode:
         pytest.skip("a disk of its own needs the right to mount one")
     try:
         here = copied(ready, small)
         argv = ["inject", "--survey", str(survey), *flags(here, tier_file)]
-        running = start(*argv)
+        running = start(*argv, master="local[1,4]")
+        wait_for_chunks(here, running)
+        filler = small / "filler"
+        filler.write_bytes(bytes(shutil.disk_usage(small).free - 1_000_000))
         _, said = running.communicate(timeout=400)
         assert running.returncode == 3
         assert "No space left on device" in said and str(here.place) in said.splitlines()[-1]
         assert "Traceback" not in said.splitlines()[-1]
         kept = done(here)
         assert 0 < kept < len(BRICKS)
-        subprocess.run(["mount", "-o", "remount,size=200m", str(small)], check=True)
+        filler.unlink()
         assert f"{kept} of its chunks are there" in finish(start(*argv))
         assert contents(here) == whole
     finally:
@@ -308,7 +310,7 @@ def argv_on(server, name, tier_file, endpoint="") -> list[str]:
 
 
 def test_a_bucket_that_fails_every_fifth_request_holds_the_same_tables(bucket, s3_server, tier_file, whole):
-    with servers.faulty(s3_server.endpoint, servers.share(seed=3, slow=0.15, broken=0.03, drop=0.02)) as proxy:
+    with servers.faulty(s3_server.endpoint, servers.share(seed=3, slow=0.15, error=0.03, drop=0.02)) as proxy:
         finish(start(*argv_on(s3_server, bucket, tier_file, proxy.endpoint)))
         assert proxy.faults["slow"] > 20
     assert contents(Dataset.at(s3_server.address(f"{bucket}/root"), "set", "wide")) == whole
