@@ -62,7 +62,7 @@ def _of(dataset: Dataset, table: str) -> list[dict]:
 
 def _lost(dataset: Dataset, record: dict, table: str) -> list[str]:
     """Files of a table that a record names and somebody has removed."""
-    there = {f.name for f in dataset.place.files(dataset.run(table, record["run_id"]))}
+    there = {f.name for f in dataset.place.files(dataset.table(table))}
     return [f["path"] for f in record["files"] if f["table"] == table and f["path"] not in there]
 
 
