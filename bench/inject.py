@@ -1,7 +1,7 @@
 """Injection end to end, bricks to Parquet, on Spark: ``make bench NAME=inject``; the last line is JSON.
 
 Two simulated bricks of 3600 px, every tile full, under the names of many (hard links: the disk's cache is warm).  ``train``: 60 stamps
-a brick, each at a host of its own, half of them without an arc; ``debug``: 9 hosts a brick, 96 lenses each.  Rates are of wall time from the
+a brick, each at a host of its own, half of them without an arc; ``debug``: 9 hosts a brick, 100 lenses each.  Rates are of wall time from the
 first chunk's plan to the commit, in a Spark of one core, after a run that compiles the loops.
 """
 
@@ -44,22 +44,22 @@ STAGES = {
 }  # fmt: skip
 
 
-def clones(survey: Path, count: int) -> list[str]:
-    """The bricks of a survey under ``count`` names."""
-    known = sorted(p.name for p in (survey / "coadd").glob("*/*"))
+def clones(source: Path, survey: Path, count: int) -> list[str]:
+    """The bricks of a survey under ``count`` names in another."""
+    known = sorted(p.name for p in (source / "coadd").glob("*/*"))[:2]
     names = [f"{k:04d}m999" for k in range(count)]
     for k, name in enumerate(names):
         original = known[k % len(known)]
-        for path in (survey / "coadd" / original[:3] / original).glob("*.fits.fz"):
+        for path in (source / "coadd" / original[:3] / original).glob("*.fits.fz"):
             copy = survey / "coadd" / name[:3] / name / path.name.replace(original, name)
             copy.parent.mkdir(parents=True, exist_ok=True)
             os.link(path, copy)
     return names
 
 
-def tasks(survey: Path, names: list[str], hosts: int, configs: int, controls: bool) -> tuple[pa.Table, tiers.Tier]:
-    """A manifest of ``hosts`` a brick with ``configs`` lenses each; with controls every second row has no arc."""
-    tier = simulated.tier(hosts={"train": hosts * len(names), "val": 1, "test": 1}, configs_per_host=configs)
+def tasks(survey: Path, names: list[str], hosts: int, configs: int, replicates: int, controls: bool) -> tuple[pa.Table, tiers.Tier]:
+    """A manifest of ``hosts`` a brick with ``configs`` times ``replicates`` lenses each; with controls every second row has no arc."""
+    tier = simulated.tier(hosts={"train": hosts * len(names), "val": 1, "test": 1}, configs_per_host=configs, replicates=replicates)
     tier = dataclasses.replace(tier, grid="resolved", controls=dataclasses.replace(tier.controls, fraction=0.0))
     brick = np.repeat(np.arange(1, len(names) + 1), hosts + 1)
     parents = simulated.galaxies(brick + 300_000, np.tile(np.arange(hosts + 1), len(names)), tier)
@@ -185,14 +185,15 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser("python -m bench.inject", description=__doc__.splitlines()[0])
     parser.add_argument("--bricks", type=int, default=96, help="bricks of the train run")
     parser.add_argument("--debug-bricks", type=int, default=12)
+    parser.add_argument("--survey", help="folder on the same disk that keeps the two bricks from run to run")
     parser.add_argument("--no-workers", action="store_true", help="leave the standalone cluster out")
     args = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(dir=os.environ.get("TMPDIR")) as folder:
-        root, survey = Path(folder), Path(folder) / "survey"
-        survey_job.make(SurveySpec(bricks=2, seed=1), str(survey))
-        names = clones(survey, args.bricks)
-        train, tier = tasks(survey, names, 60, 1, controls=True)
-        debug, _ = tasks(survey, names[: args.debug_bricks], 9, 96, controls=False)
+        root, survey, source = Path(folder), Path(folder) / "survey", Path(args.survey or Path(folder) / "source")
+        survey_job.make(SurveySpec(bricks=2, seed=1), str(source))
+        names = clones(source, survey, args.bricks)
+        train, tier = tasks(survey, names, 60, 1, 1, controls=True)
+        debug, _ = tasks(survey, names[: args.debug_bricks], 9, 20, 5, controls=False)
         sets = {"train": dataset(root, "train", train), "debug": dataset(root, "debug", debug)}
         few = train.filter(pc.is_in(train["brickname"], value_set=pa.array(names[:2])))
         injected(dataset(root, "first", few), survey, "local[1,4]")  # compiles
@@ -201,8 +202,9 @@ def main(argv: list[str]) -> int:
         in_process(few, survey, root)
         (cpu, _), planes = in_process(few, survey, root), naive(few, survey, root)
         _, profile = in_process(few, survey, root, profiled=True)
-        dense, _ = in_process(debug.slice(0, 1728), survey, root)
-        _, dense_profile = in_process(debug.slice(0, 1728), survey, root, profiled=True)
+        dense_rows = debug.filter(pc.is_in(debug["brickname"], value_set=pa.array(names[:2])))
+        dense, _ = in_process(dense_rows, survey, root)
+        _, dense_profile = in_process(dense_rows, survey, root, profiled=True)
         rate = {name: r["stamps"] / r["wall"] for name, r in one.items()}
         efficiency = one["train"]["wall"] / two["wall"] / 2
         workers = 0.0
@@ -214,10 +216,10 @@ def main(argv: list[str]) -> int:
             workers = walls[0] / walls[1] / 2
         part = share(survey, names, one["train"]["bytes read"], tier)
         print(f"{'CPU us a stamp, in one process':34}{'train':>10}{'debug':>10}")
-        for (stage, a), (_, b) in zip(stages(profile, few.num_rows), stages(dense_profile, 1728), strict=True):
+        for (stage, a), (_, b) in zip(stages(profile, few.num_rows), stages(dense_profile, dense_rows.num_rows), strict=True):
             print(f"  {stage:32}{a:10.0f}{b:10.0f}")
         spark = {name: 1e6 * (r["wall"] - r["core_seconds"]) / r["stamps"] for name, r in one.items()}
-        print(f"  {'in one process, unprofiled':32}{1e6 * cpu / few.num_rows:10.0f}{1e6 * dense / 1728:10.0f}")
+        print(f"  {'in one process, unprofiled':32}{1e6 * cpu / few.num_rows:10.0f}{1e6 * dense / dense_rows.num_rows:10.0f}")
         print(f"  {'Spark, start of workers':32}{spark['train']:10.0f}{spark['debug']:10.0f}  (wall, less the workers' CPU)")
         for name, r in one.items():
             print(
