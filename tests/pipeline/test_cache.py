@@ -26,7 +26,8 @@ from astropy.io import fits
 from jobs.__main__ import main
 from lib import place, runs
 from lib.errors import ConfigError, InputError
-from lib.store import Dataset, held
+from lib.lease import held
+from lib.store import Dataset
 from lib.survey import bricks, integrity, mirror, roots
 from lib.survey.mirror import Tries
 from tests import servers, tables, tiny
