@@ -79,7 +79,7 @@ def test_a_chunk_s_rows_are_made_brick_by_brick_whatever_their_order(manifest, t
     found = list(inject_job.stamps(manifest.take(np.random.default_rng(1).permutation(120)), place.at(tiny_survey), tier))
     bricks = [set(made["stamps"]["brickname"].to_pylist()) for made, _ in found]
     assert [len(names) for names in bricks] == [1] * len(set(manifest["brickname"].to_pylist()))
-    ordered = manifest.sort_by([("brickname", "ascending"), ("task_id", "ascending")])
+    ordered = manifest.sort_by([(name, "ascending") for name in ("brickname", "galaxy_id", "task_id")])
     for table in ("stamps", "metrics"):
         assert pa.concat_tables(made[table] for made, _ in found)["task_id"].to_pylist() == ordered["task_id"].to_pylist()
     assert sum(counts["ok"] for _, counts in found) == 120
