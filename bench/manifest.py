@@ -93,7 +93,8 @@ def main() -> None:
             "rows_per_s_core_matched": round(made / matched / CORES),
             "peak_mb": round(peak),
         }
-        classes = balance.classes(spark.read(spark.session("arcmill bench"), dataset, "manifest"))
+        columns = ["task_id", "galaxy_id", "role", "match_rung", *balance.FEATURES]
+        classes = balance.classes(spark.read(spark.session("arcmill bench"), dataset, "manifest", columns))
         found |= {
             "first_rung_share": round(classes.first_rung_share, 4), "metadata_auc": round(balance.metadata_auc(classes), 4),
             "smd_max": round(max(balance.differences(classes, tier.controls.tolerance).values()), 4),

@@ -149,7 +149,7 @@ def test_tasks_of_many_sides_and_places_are_each_made_as_alone(tasks, brick, tin
     """Mixed sides, two tasks at one site that tell different PSFs, faults of several kinds, and chunks of a few rows."""
     monkeypatch.setattr("lib.injection.CHUNK_BYTES", 3 * 12 * SIDE**2)
     mixed = [
-        tasks[0], tasks[1] | {"stamp_side_pix": 48}, tasks[4] | {"src_n": None}, tasks[5], tasks[2] | {"stamp_side_pix": 47}, tasks[3],
+        tasks[0], tasks[1] | {"stamp_side_pix": 48}, tasks[4] | {"src_n": 99.0}, tasks[5], tasks[2] | {"stamp_side_pix": 47}, tasks[3],
         tasks[0] | {"src_x_arcsec": 0.3}, tasks[4], tasks[1] | position(brick, 20.0, 300.0), tasks[5] | {"stamp_side_pix": 48}, tasks[2],
     ]  # fmt: skip
     rows = made(mixed, tiny_survey, tier)

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from lib import config, encoding, parquet, reader, rows, runs, tiers
+from lib import config, encoding, parquet, place, reader, rows, runs, tiers
 from lib.errors import ConfigError
 from lib.injection import inject
 from lib.schemas import ENCODINGS, PLANES, STAMPS
+from tests import tables
 
 ODD = np.array([0.0, -0.0, np.nan, np.inf, -np.inf, 1e-45, -1e-40, 3.4e38, 1.0, 1e-3], np.float32)
 SIDE = 8
@@ -205,7 +206,7 @@ def test_stamps_are_injected_in_the_tier_s_encoding(tiny_dataset, tiny_survey, t
     tasks = runs.read(tiny_dataset, "manifest")
     tasks = rows.where(tasks, brickname=tasks["brickname"][0].as_py()).slice(0, 6)
     tier = tiers.load(str(tiny_tier))
-    made = {k: inject(tasks, tiny_survey, dataclasses.replace(tier, output=tiers.Output(k)))["stamps"] for k in ENCODINGS}
+    made = {k: inject(tasks, place.at(tiny_survey), dataclasses.replace(tier, output=tiers.Output(k)))["stamps"] for k in ENCODINGS}
     split, rounded, npz = (reader.batch(made[k]) for k in ENCODINGS)
     assert split["made"].all()
     assert all(same_bits(split[name], npz[name]) for name in split)
@@ -292,6 +293,6 @@ def test_duckdb_counts_roles_without_reading_pixels(tmp_path):
 
 
 def test_the_tiny_data_set_s_groups_hold_rows_of_several_bricks(tiny_dataset):
-    sizes = [pq.read_metadata(path).num_row_groups for path in runs.files(tiny_dataset, "stamps")]
+    sizes = [pq.read_metadata(path).num_row_groups for path in tables.paths(tiny_dataset, "stamps")]
     assert set(sizes) == {1}
     assert pc.count_distinct(runs.read(tiny_dataset, "stamps", ["brickname"])["brickname"]).as_py() >= len(sizes)

@@ -267,7 +267,9 @@ def test_hard_negatives_are_the_same_from_any_pieces(count, tiny_dataset, with_n
 def test_a_galaxy_that_changed_its_split_is_named(split, of, tiny_dataset, tier):
     parents = runs.read(tiny_dataset, "parent")
     galaxy = parents.filter(pc.equal(parents["split"], of))["galaxy_id"][:1].to_numpy()
-    with pytest.raises(InputError, match=rf"1 hard negatives are not among the parents of their split: galaxies {galaxy[0]} \({split}\)"):
+    with pytest.raises(
+        InputError, match=rf"1 hard negatives are not among the parents of their split \(galaxies {galaxy[0]} \({split}\)\)"
+    ):
         sampling.plan(sampling.InMemory([parents]), tier, negatives={split: galaxy})
 
 

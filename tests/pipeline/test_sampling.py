@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from infra import package
 from jobs import __main__ as jobs
 from jobs import manifest as manifest_job
-from lib import draws, runs, sampling, tiers
+from lib import config, draws, runs, sampling, tiers
 from lib import spark as spark_tables
 from lib.errors import ConfigError, InputError
 from lib.sampling import choose, match, tasks
@@ -59,19 +59,20 @@ def test_the_manifest_is_the_same_from_any_pieces_in_any_order(count, parents, m
 
 @pytest.mark.parametrize("count", [1, 7])
 def test_the_manifest_is_the_same_from_any_files_on_spark(count, spark, parents, manifest, tier, tiny_dataset, tmp_path, monkeypatch):
-    paths = []
+    paths, there = [], type(tiny_dataset).at(str(tmp_path), "set", "tiny")
+    (tmp_path / "set").mkdir()
     for k, piece in enumerate(in_pieces(parents, count, 10 + count).pieces):
-        paths.append(str(tmp_path / f"{k}.parquet"))
-        pq.write_table(piece, paths[-1], row_group_size=5)
-    monkeypatch.setattr(spark_tables, "files", lambda *_: paths)  # absolute names: of the data set's folder, and then not
+        paths.append(f"{k}.parquet")
+        pq.write_table(piece, tmp_path / "set" / paths[-1], row_group_size=5)
+    monkeypatch.setattr(spark_tables, "files", lambda *_: paths)
     monkeypatch.setattr(spark_tables, "PIECE", 10)
-    over = spark_tables.Pieces(spark, tiny_dataset, "parent")
+    over = spark_tables.Pieces(spark, there, "parent")
     assert len(over.pieces) > count  # of a file
     assert max(len(groups) for _, groups in over.pieces) == 2
     sent = spark.sparkContext.broadcast(sampling.plan(over, tier))
     here = type(tiny_dataset).at(str(tmp_path), "made", "tiny")
-    with runs.start(here, "manifest", ["manifest"], {}, {}) as run:
-        rows = partial(manifest_job.rows, plan=sent, tier=tier, dataset=tiny_dataset)
+    with runs.start(here, "manifest", ["manifest"], config.plain(tier), {}) as run:
+        rows = partial(manifest_job.rows, plan=sent, tier=tier, dataset=there)
         spark_tables.produce(spark, run, over.pieces, rows)
         assert run.rows == {"manifest": 120}
         run.commit({})
@@ -199,16 +200,18 @@ def test_matches_are_nearly_as_close_as_those_of_looking_at_every_pair():
 
 
 def test_a_damaged_parent_file_is_named(spark, parents, tier, tiny_dataset, tmp_path, monkeypatch):
-    path = tmp_path / "parent.parquet"
+    there = type(tiny_dataset).at(str(tmp_path), "set", "tiny")
+    path = tmp_path / "set" / "parent.parquet"
+    path.parent.mkdir()
     pq.write_table(parents, path)
-    monkeypatch.setattr(spark_tables, "files", lambda *_: [str(path)])
-    over = spark_tables.Pieces(spark, tiny_dataset, "parent")
+    monkeypatch.setattr(spark_tables, "files", lambda *_: [path.name])
+    over = spark_tables.Pieces(spark, there, "parent")
     path.write_bytes(path.read_bytes()[:4000] + bytes(4000) + path.read_bytes()[8000:])
     with pytest.raises(InputError, match=r"parent\.parquet: "):
         sampling.plan(over, tier)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match=r"parent\.parquet: "):
-        spark_tables.Pieces(spark, tiny_dataset, "parent")
+        spark_tables.Pieces(spark, there, "parent")
 
 
 def test_an_unknown_value_is_near_to_no_known_one():

@@ -223,9 +223,11 @@ def run(data: Dataset, settings: dict, count: int = 1, **how):
 
 def test_a_uri_is_a_path_and_a_remote_one_is_refused_where_a_folder_must_be(tmp_path):
     assert store.local(f"file://{tmp_path}") == store.local(f"file:{tmp_path}") == store.local(str(tmp_path)) == tmp_path
-    for uri in ("s3://bucket/x", "s3a://bucket/x", "https://host/x"):
+    for uri in ("s3://bucket/x", "s3a://bucket/x"):
         with pytest.raises(ConfigError, match=uri):
             store.local(uri)
+    with pytest.raises(ConfigError, match="https:// is none of a folder, a file: or an s3: address"):
+        store.local("https://host/x")
 
 
 def test_too_little_space_says_how_much_there_is_and_how_much_is_needed(tmp_path):
