@@ -223,11 +223,12 @@ def _psf(tasks: pa.Table, site, hosts, mine, brick: Brick, band: str, source: st
                 faults[mine[k]] = wrong[which[k]]
     else:
         sizes = column(tasks, SIZES[source].format(b=band))[mine]
-    made: dict[float, psf.Psf | None] = {size: _profile(size, band, tier) if 0.2 < size < 20.0 else None for size in set(sizes.tolist())}
+    made: dict[float, psf.Psf | None] = {size: profile(size, band, tier) if 0.2 < size < 20.0 else None for size in set(sizes.tolist())}
     return [made.get(size) for size in sizes.tolist()]
 
 
-def _profile(size: float, band: str, tier: Tier) -> psf.Psf:
+def profile(size: float, band: str, tier: Tier) -> psf.Psf:
+    """The PSF of a psfsize, by the tier's profile."""
     if tier.psf.profile == "gaussian":
         return psf.gaussian_from_psfsize(size)
     return psf.moffat_from_psfsize(size, tier.psf.beta[band])

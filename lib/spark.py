@@ -151,6 +151,26 @@ class Pieces:
             raise InputError("; ".join(errors))
 
 
+class Here:
+    """A committed table in the same pieces, read one after the other by this process: of a small one, Spark's stages would cost more than the work."""
+
+    def __init__(self, dataset: Dataset, table: str):
+        self.dataset, self.pieces = dataset, _pieces(dataset, table, files(dataset, table))
+
+    def map(self, function, columns=None) -> list:
+        return [function(read_piece(self.dataset, *piece, columns)) for piece in self.pieces]
+
+    def by_key(self, pairs, reduce, columns=None) -> list:
+        found: dict = {}
+        for piece in self.pieces:
+            for key, value in pairs(read_piece(self.dataset, *piece, columns)):
+                found.setdefault(key, []).append(value)
+        return [reduce(key, values) for key, values in found.items()]
+
+    def each(self, function, items: list) -> list:
+        return [function(item) for item in items]
+
+
 def _attempt(call):
     """(what a call makes, CPU seconds, None), or the error for people as a value: Spark would wrap it in its own traceback."""
     began = time.process_time()

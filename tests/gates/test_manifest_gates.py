@@ -11,10 +11,11 @@ import pytest
 from lib import config, place, runs, sampling
 from lib.store import Dataset
 from tests import simulated
-from validation import manifest as gates
-from validation.result import Data, compute_facts
+from validation.__main__ import GATES
+from validation.data import Data
 
 PLANTED: set[str] = set()
+OF_TABLES = [g for g in GATES if g.table in ("parent", "manifest") or g.name in ("metadata_auc", "label_shuffle", "resolvability", "flux_theta_e_bins")]
 
 
 def fault(*names):
@@ -42,20 +43,24 @@ def manifest(parents, tier):
     return sampling.manifest(parents, tier, "set")
 
 
+@pytest.fixture(scope="module")
+def metrics(manifest, tier):
+    return simulated.metrics(manifest, tier)
+
+
 @pytest.fixture
-def judge(spark, parents, manifest, tier, tmp_path):
+def judge(spark, parents, manifest, metrics, tier, tmp_path):
     """The outcome of gates on the data set, or on other tables in the place of its own; ``lists`` of known lenses."""
 
     def run(*names, lists=(), **other):
-        dataset = Dataset.at(str(tmp_path), f"set{len(list(tmp_path.iterdir()))}", tier.name)
-        for table, rows in ({"parent": parents, "manifest": manifest} | other).items():
+        dataset = Dataset.at(str(tmp_path / f"root{len(list(tmp_path.iterdir()))}"), "set", tier.name)
+        for table, rows in ({"parent": parents, "manifest": manifest, "metrics": metrics} | other).items():
             inputs = {"known lenses": list(map(str, lists)), **place.fingerprint(lists)} if table == "parent" else {}
             with runs.start(dataset, table, [table], config.plain(tier), inputs) as run:
                 run.write(table, rows)
                 run.commit({})
-        data, mine = Data(spark, dataset, tier), [g for g in gates.GATES if g.name in names or not names]
-        compute_facts(data, mine)
-        return {g.name: g.run(data) for g in mine}
+        data = Data(spark, dataset, tier)
+        return {g.name: g.run(data) for g in OF_TABLES if g.name in names or not names}
 
     return run
 
@@ -106,7 +111,7 @@ def test_controls_that_were_not_matched_are_seen(judge, manifest, parents, tier)
         values = table[name].to_numpy().copy()
         values[rows] = pool[name].to_numpy()
         manifest = put(manifest, name, values)
-    result = judge("metadata_auc", manifest=manifest)["metadata_auc"]
+    result = judge("metadata_auc", metrics=simulated.metrics(manifest, tier))["metadata_auc"]
     assert (result.outcome, result.measured > 0.6) == ("fail", True)
     later = judge("unpaired_match", manifest=put(manifest, "match_rung", np.where(rows, 3, None)))["unpaired_match"]
     assert (later.outcome, later.measured) == ("fail", 0.0)
