@@ -8,6 +8,7 @@ import pyarrow as pa
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from threadpoolctl import threadpool_limits
 
 from lib.sampling import match
 from lib.schemas import BANDS
@@ -50,8 +51,10 @@ def metadata(table: pa.Table) -> np.ndarray:
 def scores(x: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.ndarray:
     """Of gradient boosting, cross-validated: no galaxy is in a fold that it was learned from."""
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    model = HistGradientBoostingClassifier(max_iter=60, random_state=seed)
-    return cross_val_predict(model, x, y, groups=groups, cv=folds, method="predict_proba")[:, 1]
+    leaf = int(np.clip(len(y) // 20, 2, 20))  # of few rows small ones, or nothing is found
+    model = HistGradientBoostingClassifier(max_iter=60, min_samples_leaf=leaf, random_state=seed)
+    with threadpool_limits(1):  # threads that wait for a busy core make it ten times slower
+        return cross_val_predict(model, x, y, groups=groups, cv=folds, method="predict_proba")[:, 1]
 
 
 def auc(x: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int = 0) -> tuple[float, float]:

@@ -82,6 +82,7 @@ class Data:
         asked, by_name = Asked(self.tier, self.rows(table)), {n.name: n for n in notes}
         empty = Rows(schemas.TABLES[table].empty_table())
         none = {n.name: _noted(n, empty, asked) for n in notes}  # which columns are looked at, and what is noted of no rows
+        empty.asked |= {"task_id"}  # of examples, which are looked up where something is wrong
         columns = [name for name in schemas.TABLES[table].names if name in empty.asked]
         found = self.over(table).by_key(partial(_piece, notes=notes, asked=asked), partial(_together, notes=by_name), columns)
         return {name: merged([none[name], *(of[name] for of in found if name in of)]) for name in by_name}

@@ -238,8 +238,8 @@ def stamp_flux(data: Data, facts) -> object:
         return judged(False, "no arc to judge")
     twentieth = float(FRACTIONS[np.searchsorted(np.cumsum(facts["counts"]), 0.05 * n)])
     message = f"95 % of the arcs have {100 * twentieth:.1f} % of their flux inside the stamp or more; {facts['low']} of {n} have less than {100 * least:g} %"
-    if n < 100:
-        return too_few(data.tier, f"{message}: 100 arcs are needed to tell of a twentieth", n=n)
+    if n < 3 * 20:
+        return too_few(data.tier, f"{message}: {3 * 20} arcs are needed to tell of a twentieth", n=n)
     return judged(facts["low"] <= 0.05 * n, message, measured=twentieth, threshold=least, n=n, examples=facts["examples"].values)
 
 

@@ -84,9 +84,11 @@ def _redrawn(row: dict, stamp: dict | None, data: Data) -> float:
 
 
 @gate("stamp_content", "stamps", "stamp and invvar are the survey's pixels plus the arc and its noise, exactly: against paired controls",
-      uses=[samples.CONTROLS], unit="of the peak")  # fmt: skip
+      uses=[samples.ARCS, samples.CONTROLS], unit="of the peak")  # fmt: skip
 def content(data: Data, facts) -> object:
     """A paired control is the survey's own cut-out; the noise of an arc is seeded by its row. So the injection can be made again."""
+    if not samples.arcs(data):
+        return judged(False, "no arc to judge")
     if data.tier.output.pixels == "rounded":
         return not_applicable("the tier rounds its pixels, so a stamp cannot be made again to the bit")
     limits = data.tier.gates
@@ -95,7 +97,7 @@ def content(data: Data, facts) -> object:
     seeds = {r["task_id"]: r for r in data.where("metrics", samples.numbers(pairs), ["task_id", "seed", "status"]).to_pylist()}
     picked = [i for i in pairs if seeds.get(i, {}).get("status") == "ok"]
     if not picked:
-        return not_applicable("no injection has a paired control to compare it with") if data.rows("stamps") else judged(False, "no arc to judge")
+        return not_applicable("no injection has a paired control to compare it with")
     worst, bad = 0.0, list[str]()
     for task_id in picked:
         off = _remade(seeds[task_id], stored.get(task_id), stored.get(pairs[task_id]), data)

@@ -12,7 +12,7 @@ from validation.data import Data
 from validation.result import Note, gate, judged, needed, not_applicable, too_few
 from validation.tally import Each, Rows, sampled
 
-LEAST = 40  # stamps of a class, to tell anything by a classifier
+LEAST = 20  # stamps of a class, to tell anything by a classifier
 COMPARED = ("lenses", "controls")
 
 

@@ -7,10 +7,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from sklearn.model_selection import StratifiedKFold
 
 from lib import config, place, runs, sampling
 from lib.store import Dataset
 from tests import simulated
+from validation import balance
 from validation.__main__ import GATES
 from validation.data import Data
 
@@ -115,6 +117,26 @@ def test_controls_that_were_not_matched_are_seen(judge, manifest, parents, tier)
     assert (result.outcome, result.measured > 0.6) == ("fail", True)
     later = judge("unpaired_match", manifest=put(manifest, "match_rung", np.where(rows, 3, None)))["unpaired_match"]
     assert (later.outcome, later.measured) == ("fail", 0.0)
+
+
+@fault("label_shuffle")
+def test_a_label_that_leaks_into_a_feature_is_seen(judge, monkeypatch):
+    known = balance.metadata
+    monkeypatch.setattr(balance, "metadata", lambda rows: np.c_[known(rows), rows["role"].to_numpy() == "injected"])
+    result = judge("label_shuffle")["label_shuffle"]
+    assert (result.outcome, result.measured > 0.4) == ("fail", True)
+
+
+@fault("label_shuffle")
+def test_folds_that_share_galaxies_are_seen(judge, monkeypatch):
+    monkeypatch.setattr(balance, "StratifiedGroupKFold", Ungrouped)
+    result = judge("label_shuffle")["label_shuffle"]
+    assert (result.outcome, result.measured > 0.05) == ("fail", True)
+
+
+class Ungrouped(StratifiedKFold):
+    def split(self, x, y, groups=None):
+        return super().split(x, y)
 
 
 @fault("known_lenses")
