@@ -85,9 +85,9 @@ def metrics(manifest: pa.Table, tier: tiers.Tier) -> pa.Table:
     key, count = np.arange(manifest.num_rows), manifest.num_rows
 
     def of_arcs(values):
-        out = np.full(count, np.nan)
+        out = np.zeros(count)
         out[light] = values
-        return out
+        return pa.array(out, mask=~light)
 
     lens = (lit["theta_e_arcsec"], sie.axis_ratio(lit["lens_e"]), lit["lens_phi_rad"], *shear.components(lit["shear"], lit["shear_phi_rad"]),
             lit["src_x_arcsec"], lit["src_y_arcsec"])  # fmt: skip
@@ -109,5 +109,5 @@ def metrics(manifest: pa.Table, tier: tiers.Tier) -> pa.Table:
         "theta_e_over_psf": of_arcs(lit["theta_e_arcsec"] / np.asarray(made["psf_fwhm_used_r_arcsec"])[light]), "bad_pixel_frac": masked,
         "arc_bad_pixel_frac": of_arcs(masked[light]), "wise_brightmask_frac": np.zeros(count), "core_flux_fraction": of_arcs(0.5),
     }  # fmt: skip
-    made["n_images"] = pa.array([None if v != v else int(v) for v in made["n_images"]], pa.int32())
+    made["n_images"] = made["n_images"].cast(pa.int32())
     return rows.table(made, METRICS)

@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy import stats
 
 from lib import config, place, runs, schemas, spark
@@ -116,7 +117,7 @@ def _shift(tables: list[pa.Table], role: str, name: str) -> dict | None:
     for table in tables:
         if name not in table.column_names:
             return None
-        column = table.filter(pa.compute.equal(table["role"], role))[name].to_numpy().astype(float)
+        column = table.filter(pc.equal(table["role"], role))[name].to_numpy().astype(float)
         values.append(column[np.isfinite(column)])
     if min(map(len, values)) < 2:
         return None
@@ -132,8 +133,7 @@ def stability(a: np.ndarray, b: np.ndarray) -> float:
     >>> round(stability(values, values), 6), stability(values, values + 500.0) > 0.25
     (0.0, True)
     """
-    edges = np.unique(np.quantile(a, np.linspace(0.0, 1.0, BINS + 1)))
-    inner = edges[1:-1]
+    inner = np.unique(np.quantile(a, np.linspace(0.0, 1.0, BINS + 1)[1:-1]))
     shares = [np.bincount(np.searchsorted(inner, v, side="right"), minlength=len(inner) + 1) / len(v) for v in (a, b)]
     p, q = (np.maximum(s, TINY) for s in shares)
     return float(((q - p) * np.log(q / p)).sum())

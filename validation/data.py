@@ -27,7 +27,10 @@ NOTES, FAULT = "notes", "fault"
 
 @dataclass
 class Data:
-    """``session`` is started when the first large table is read, if none is given; ``passes`` counts the readings of each table."""
+    """``session`` is started when the first large table (of more than ``small`` rows) is read, if none is given.
+
+    ``passes`` counts the readings of each table.
+    """
 
     session: SparkSession | None
     dataset: Dataset
@@ -36,6 +39,7 @@ class Data:
     broken: dict[tuple[str, str], Exception] = field(default_factory=dict)
     passes: Counter = field(default_factory=Counter)
     kept: dict = field(default_factory=dict)  # what gates and the report share
+    small: int = SMALL
 
     def files(self, table: str) -> list[str]:
         return runs.files(self.dataset, table)
@@ -45,13 +49,13 @@ class Data:
         named = {f["path"]: f["rows"] for r in runs.records(self.dataset) for f in r["files"]}
         return sum(named[path] for path in self.files(table))
 
-    def large(self, table: str, small: int = SMALL) -> bool:
-        return self.rows(table) > small
+    def large(self, table: str, cost: float = 1.0) -> bool:
+        return self.rows(table) * cost > self.small
 
-    def over(self, table: str, small: int = SMALL):
-        """Its pieces, where they are best read."""
+    def over(self, table: str, cost: float = 1.0):
+        """Its pieces, where they are best read; ``cost`` is that of a row, in those of a row without pixels."""
         self.passes[table] += 1
-        if not self.large(table, small):
+        if not self.large(table, cost):
             return spark.Here(self.dataset, table)
         self.session = self.session or spark.session("arcmill validation")
         return spark.Pieces(self.session, self.dataset, table)

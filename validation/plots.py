@@ -97,6 +97,9 @@ def _ratio(arcs):
     off = 1e6 * (mu / arcs["magnification_expected"][:POINTS] - 1.0)
     axes.plot(mu, off, ".", color=CLASSES["injected"], ms=4, alpha=0.6, rasterized=len(mu) > 1000)
     axes.set(xscale="log", xlabel="magnification, rendered", ylabel="over the second method's, less 1 (1e-6)")
+    ticks = [t for t in (1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 300) if 0.8 * mu.min() < t < 1.25 * mu.max()]
+    axes.set_xticks(ticks, [str(t) for t in ticks])
+    axes.set_xticks([], minor=True)
     return "Magnification of the arcs against the second method.", _uri(figure), False
 
 
@@ -155,14 +158,18 @@ def _failures(data: Data):
         p = bad[shown] / n[shown]
         error = np.sqrt((bad[shown] + 0.5) / (n[shown] + 1) * (1 - (bad[shown] + 0.5) / (n[shown] + 1)) / n[shown])
         axes.errorbar((edges[:-1] + 0.05 + 0.008 * (2 * k - 1))[shown], 100 * p, 100 * error, fmt="o", ms=4, color=colour, label=name)
-    axes.set(xlabel="PSF size of the catalogue, r (arcsec)", ylabel="not made (%)")
+    axes.set(xlabel="PSF size of the catalogue, r (arcsec)", ylabel="not made (%)", ylim=(0, None))
+    low, high = axes.get_xlim()
+    axes.set_xlim(min(low, 0.5 * (low + high) - 0.25), max(high, 0.5 * (low + high) + 0.25))
+    if not counts[:, 1].any():
+        axes.text(0.5, 0.6, "every row was made", transform=axes.transAxes, ha="center", color="0.4")
     axes.legend(fontsize=7.5)
     return "Rows that could not be made, by class: the points should lie on each other.", _uri(figure), False
 
 
 def _panels(columns, variables: dict[str, str], across: int, roles):
     down = -(-len(variables) // across)
-    figure, axes = plt.subplots(down, across, figsize=(2.35 * across, 1.9 * down), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(down, across, figsize=(1.85 * across, 1.65 * down), squeeze=False, layout="constrained")
     for ax, (name, label) in zip(axes.flat, variables.items(), strict=False):
         values = columns[name].astype(float)
         if name in LOGARITHMIC:

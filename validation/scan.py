@@ -19,7 +19,7 @@ from validation import features
 from validation.data import Data
 from validation.tally import Each, Few, Most, hashed, merged, sampled
 
-SMALL = 4096  # stamps that this process decodes itself
+COST = 32.0  # of decoding a stamp, in rows without pixels
 COLUMNS = ["task_id", "role", "status", *reader.NEEDED, *PLANES]
 BESIDE = ["task_id", "pair_id", "seed", "galaxy_id", "theta_e_arcsec", "bad_pixel_frac", *(f"flux_stamp_{b}" for b in BANDS)]
 LEARNED = 20_000  # rows of which features are taken
@@ -34,7 +34,7 @@ def notes(data: Data) -> dict:
 
 def _scan(data: Data) -> dict:
     total, wanted = data.rows("stamps"), data.tier.gates.pixel_rows
-    over = data.over("stamps", SMALL)
+    over = data.over("stamps", COST)
     chosen = [(path, [g for g in groups if _taken(path, g, wanted / max(1, total))]) for path, groups in over.pieces]
     chosen = [piece for piece in chosen if piece[1]]
     ids = np.concatenate([np.empty(0, np.uint64), *over.each(partial(_ids, data.dataset), chosen)])

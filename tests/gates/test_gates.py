@@ -1,7 +1,6 @@
 """Every gate is seen failing: for each a small planted fault, and the fault in its message."""
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -18,9 +17,9 @@ from lib import cuts, encoding, injection, reader, runs, tiers
 from lib.imaging import photometry, psf
 from lib.lensing import magnification
 from lib.schemas import BANDS, SPLITS
-from lib.store import Dataset
 from tests import tables
-from tests.gates import test_manifest_gates
+from tests.gates import pages, test_manifest_gates
+from tests.gates.conftest import Broken, put, with_gates
 from validation import report
 from validation.__main__ import GATES, main, validate
 from validation.data import Data
@@ -29,27 +28,6 @@ from validation.result import Result
 
 BY_NAME = {g.name: g for g in GATES}
 SIDE = 64
-
-
-@dataclass
-class Broken:
-    """A copy of the tiny data set, to be broken."""
-
-    dataset: Dataset
-    patch: pytest.MonkeyPatch
-
-    def rows(self, table: str, change: Callable[[pa.Table], pa.Table]) -> None:
-        """Rewrite a table: ``change`` takes and returns all its rows; schema and footer are kept."""
-        tables.rewrite(self.dataset, table, change)
-
-    def column(self, table: str, name: str, values: Callable[[dict], object]) -> None:
-        """Rewrite a column: ``values`` takes a row and returns what it holds from now on."""
-        self.rows(table, lambda rows: put(rows, name, [values(row) for row in rows.to_pylist()]))
-
-
-def put(rows: pa.Table, name: str, values) -> pa.Table:
-    field = rows.schema.field(name)
-    return rows.set_column(rows.schema.names.index(name), field, pa.array(values, field.type))
 
 
 def arc(row: dict) -> bool:
@@ -641,22 +619,6 @@ def _(broken):
     broken.rows("metrics", lambda rows: rows.rename_columns([{"ebv_mag": "ebv"}.get(n, n) for n in rows.column_names]))
 
 
-def with_gates(tier: tiers.Tier, **thresholds) -> tiers.Tier:
-    return replace(tier, gates=replace(tier.gates, **thresholds))
-
-
-@pytest.fixture(scope="module")
-def tier(tiny_tier):
-    """The tiny tier; its few rows are enough to judge the mean flux by theta_e."""
-    return with_gates(tiers.load(str(tiny_tier)), flux_bin_rows_min=20)
-
-
-@pytest.fixture
-def broken(tiny_dataset, tmp_path, monkeypatch):
-    shutil.copytree(tables.root(tiny_dataset), tmp_path / "root", copy_function=os.link)  # what is broken is a new file
-    return Broken(Dataset.at(str(tmp_path / "root"), tiny_dataset.name, tiny_dataset.tier), monkeypatch)
-
-
 def judge(name: str, data: Data):
     return BY_NAME[name].run(data)
 
@@ -672,8 +634,17 @@ def test_a_planted_fault_fails_its_gate_which_names_it(planted, broken, spark, t
 
 
 def test_every_gate_has_a_planted_fault():
-    assert {f.gate for f in FAULTS} | test_manifest_gates.PLANTED == {g.name for g in GATES}
+    assert {f.gate for f in FAULTS} | set(test_manifest_gates.PLANTED) == {g.name for g in GATES}
     assert len(BY_NAME) == len(GATES) == 40
+
+
+def test_the_page_has_every_gate_with_the_faults_that_trip_it():
+    planted: dict[str, list[str]] = {g.name: [] for g in GATES}
+    for name, sentence in (*((f.gate, f.sentence) for f in FAULTS), *((g, s) for g, of in test_manifest_gates.PLANTED.items() for s in of)):
+        planted[name].append(sentence)
+    lines = ["| gate | reads | what it asks | seen to fail when |", "| --- | --- | --- | --- |"]
+    lines += [f"| `{g.name}` | {g.table} | {g.about} | {'; '.join(planted[g.name])} |" for g in GATES]
+    assert pages.kept("gates", lines) == pages.block("gates")
 
 
 def test_empty_tables_are_an_error_in_every_gate_that_reads_rows(broken, spark, tier):
