@@ -66,7 +66,9 @@ def main(argv: list[str]) -> None:
     planned = chunks.of_bricks(found)
     inputs = {"manifest": runs.committed(dataset, "manifest"), "coadds": _coadds(pieces, survey, sorted(found))}
     tables = ["stamps", "metrics"]
-    with runs.start(dataset, "inject", tables, config.plain(tier), inputs, fresh=args.fresh, replace=args.replace, resumes=True, told=skipped) as run:
+    with runs.start(
+        dataset, "inject", tables, config.plain(tier), inputs, fresh=args.fresh, replace=args.replace, resumes=True, told=skipped
+    ) as run:
         if run.reused:
             cli.require_made(cli.report(run.reused), tier)
             return

@@ -68,7 +68,9 @@ def require(dataset: Dataset, tier: Tier, skip: str | None) -> dict:
     how = (f"validate {tier.after} and run python -m validation promote --from {tier.after} --to {tier.name} --root {dataset.root} "
            f'--dataset {dataset.name}, or give --unsafe-skip-promotion "reason"')  # fmt: skip
     if record is None:
-        raise ConfigError(f"tier {tier.name} comes after {tier.after}, and {dataset.place} has no promotion of {tier.after} to {tier.name}: {how}")
+        raise ConfigError(
+            f"tier {tier.name} comes after {tier.after}, and {dataset.place} has no promotion of {tier.after} to {tier.name}: {how}"
+        )
     there = fingerprint(Dataset(dataset.root, dataset.name, tier.after))
     if there and there != record["data"]:
         raise ConfigError(f"the data of tier {tier.after} in {dataset.place} are not those that were promoted at {record['when']}: {how}")

@@ -100,8 +100,16 @@ def metrics(manifest: pa.Table, tier: tiers.Tier) -> pa.Table:
     for k, b in enumerate(BANDS):
         size = manifest[f"psfsize_{b}_arcsec"].to_numpy().astype(float)
         unit = psf.moffat_from_psfsize(1.0, tier.psf.beta[b]).fwhm_arcsec
-        made |= {f"psf_fwhm_used_{b}_arcsec": size * unit, f"psfsize_used_{b}_arcsec": size, f"psf_source_{b}": pa.repeat(pa.scalar("map"), count)}
-        made |= {f"flux_unlensed_{b}": of_arcs(unlensed[k]), f"flux_lensed_{b}": of_arcs(mu * unlensed[k]), f"flux_stamp_{b}": of_arcs(0.99 * mu * unlensed[k])}
+        made |= {
+            f"psf_fwhm_used_{b}_arcsec": size * unit,
+            f"psfsize_used_{b}_arcsec": size,
+            f"psf_source_{b}": pa.repeat(pa.scalar("map"), count),
+        }
+        made |= {
+            f"flux_unlensed_{b}": of_arcs(unlensed[k]),
+            f"flux_lensed_{b}": of_arcs(mu * unlensed[k]),
+            f"flux_stamp_{b}": of_arcs(0.99 * mu * unlensed[k]),
+        }
     masked = np.clip(draws.normal("masked", 1, key, sigma=0.01), 0, 1)
     made |= {
         "magnification": of_arcs(mu), "magnification_expected": of_arcs(mu), "n_images": of_arcs(magnification.images(*lens)),

@@ -37,7 +37,9 @@ def main(argv: list[str]) -> int:
 
 
 def _command(name: str, argv: list[str]) -> int:
-    parser = argparse.ArgumentParser(f"python -m validation {name}", description=(COMMANDS[name].__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        f"python -m validation {name}", description=(COMMANDS[name].__doc__ or "").splitlines()[0], allow_abbrev=False
+    )
     COMMANDS[name].add(parser)
     return COMMANDS[name].main(parser.parse_args(argv))
 

@@ -144,7 +144,9 @@ def told(found: dict) -> list[str]:
     lines = [f"A {found['a']}", f"B {found['b']}"]
     for what in ("schema", "config", "code"):
         lines += [f"{what}: no difference"] if not found[what] else [f"{what}:", *(f"  {line}" for line in found[what][:40])]
-    lines += ["rows:", *(f"  {k:42}{x:>12,} -> {y:,}" for k, (x, y) in found["counts"].items())] if found["counts"] else ["rows: no difference"]
+    lines += (
+        ["rows:", *(f"  {k:42}{x:>12,} -> {y:,}" for k, (x, y) in found["counts"].items())] if found["counts"] else ["rows: no difference"]
+    )
     moved = sorted((d for d in found["distributions"] if d["psi"] > SHIFTED), key=lambda d: -d["psi"])
     lines.append(f"distributions: {len(moved)} of {len(found['distributions'])} have a stability index above {SHIFTED:g}")
     lines += [f"  {d['role']:17}{d['column']:28} PSI {d['psi']:.3f}  KS {d['ks']:.3f} (p {d['p']:.2g})  mean {d['mean'][0]:.4g} -> {d['mean'][1]:.4g}"

@@ -4,6 +4,8 @@
 pixels as they are.  Fluxes are in units of the stamp's own noise.
 """
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 
@@ -34,7 +36,7 @@ def of(zero: np.ndarray, seen: np.ndarray, invvar: np.ndarray, mask: np.ndarray)
         out[f"zero_skin_{b}"] = np.abs(image[:, _ring(side, 0)]).mean(axis=1) - np.abs(image[:, _ring(side, SKIN)]).mean(axis=1)
         out[f"zero_sigma_{b}"] = np.log(sigma[:, k])
         out[f"zero_masked_{b}"] = ((mask >> k) & 1).mean(axis=(1, 2))
-        for low, high in zip(CORE[:-1], CORE[1:], strict=True):
+        for low, high in itertools.pairwise(CORE):
             out[f"core_{low:g}_{b}"] = _mean(seen[:, k], weight, (r >= low) & (r < high))
         out[f"total_{b}"] = seen[:, k].sum(axis=(1, 2))
     assert all(v.shape == (n,) for v in out.values())
@@ -53,11 +55,8 @@ def _ring(side: int, depth: int) -> np.ndarray:
 
 
 def _borders(side: int) -> dict[str, np.ndarray]:
-    out = {}
-    for name, (rows, columns) in {"top": (-1, slice(None)), "bottom": (0, slice(None)), "left": (slice(None), 0), "right": (slice(None), -1)}.items():
-        out[name] = np.zeros((side, side), bool)
-        out[name][rows, columns] = True
-    return out
+    y, x = np.mgrid[:side, :side]
+    return {"top": y == side - 1, "bottom": y == 0, "left": x == 0, "right": x == side - 1}
 
 
 def _inwards(name: str) -> tuple[int, int]:

@@ -23,7 +23,7 @@ def _values(rows, asked):
     mine = rows.injected
     if asked.tier.resolved is not None:
         return {"n": int(mine.sum()), "inside": _inside(rows, asked.tier)[:, mine].sum(axis=1)}
-    out = {"n": int(mine.sum())}
+    out: dict = {"n": int(mine.sum())}
     for name in GRID:
         value, count = np.unique(np.round(rows[name][mine].astype(float), 6), return_counts=True)
         out[name] = Counter(dict(zip(value.tolist(), count.tolist(), strict=True)))
@@ -102,7 +102,8 @@ def _quantiles(rows: Rows, tier: tiers.Tier) -> dict[str, np.ndarray]:
 
 def _drawn(rows, asked):
     mine, tier = rows.injected, asked.tier
-    counts, outside = {}, Counter()
+    counts: dict[str, np.ndarray] = {}
+    outside: Counter = Counter()
     for name, u in _quantiles(rows, tier).items():
         u = u[mine]
         good = (u > -ROUNDING) & (u < 1 + ROUNDING)
@@ -131,7 +132,9 @@ def lens_model(data: Data, facts) -> object:
     wrong = {name: count for name, count in facts["outside"].items() if count}
     worst = max(off, key=lambda name: off[name], default="")
     message = f"{worst} is farthest from its distribution, by {off.get(worst, 0):.1f} sigma in one of {BINS} bins of equal probability"
-    message = "; ".join(f"{name}: {count} {'outside of its range' if name in off else ''}".strip() for name, count in wrong.items()) or message
+    message = (
+        "; ".join(f"{name}: {count} {'outside of its range' if name in off else ''}".strip() for name, count in wrong.items()) or message
+    )
     return judged(not wrong and off.get(worst, 0) < limit, message, measured=off.get(worst, 0.0), threshold=limit, n=n)
 
 
@@ -179,8 +182,12 @@ def remade(data: Data, facts) -> object:
     there = pa.concat_tables([t.cast(MANIFEST) for t in data.over("manifest").map(of_manifest)])
     lost = {name: set(a["task_id"].to_pylist()) - set(b["task_id"].to_pylist()) for name, a, b in
             (("in the manifest only", there, made), ("made again only", made, there))}  # fmt: skip
-    differ = [a.split()[0] for a, b in zip(content(made), content(there), strict=True) if a != b] if not any(map(len, lost.values())) else []
-    told = [f"{len(ids)} tasks are {name}" for name, ids in lost.items() if ids] + ([f"other values of {', '.join(differ[:8])}"] if differ else [])
+    differ = (
+        [a.split()[0] for a, b in zip(content(made), content(there), strict=True) if a != b] if not any(map(len, lost.values())) else []
+    )
+    told = [f"{len(ids)} tasks are {name}" for name, ids in lost.items() if ids] + (
+        [f"other values of {', '.join(differ[:8])}"] if differ else []
+    )
     message = "; ".join(told) or f"{made.num_rows} rows, made again from the parents in another order, are the same to the bit"
     wrong = len(differ) + sum(map(len, lost.values()))
     examples = tuple(sorted(set().union(*lost.values()))[:5]) or tuple(differ[:5])

@@ -165,7 +165,8 @@ def flux_probe(data: Data, facts) -> object:
 
 
 def _colours(rows, asked):
-    mine, out = rows.arc, {"n": int(rows.arc.sum())}
+    mine = rows.arc
+    out: dict = {"n": int(mine.sum())}
     for name, (a, b) in {"src_gr": ("g", "r"), "src_rz": ("r", "z")}.items():
         with np.errstate(invalid="ignore", divide="ignore"):
             seen = -2.5 * np.log10(rows[f"flux_stamp_{a}"][mine].astype(float) / rows[f"flux_stamp_{b}"][mine])
@@ -204,7 +205,13 @@ def _resolution(rows, asked):
                 "examples": rows.few(rows.arc & (rows["theta_e_over_psf"] < 0.5))}  # fmt: skip
 
 
-@gate("resolvability", "metrics", "so many arcs as the tier wants are wider than the PSF, and so few are lost in it", notes=_resolution, at_least=True)
+@gate(
+    "resolvability",
+    "metrics",
+    "so many arcs as the tier wants are wider than the PSF, and so few are lost in it",
+    notes=_resolution,
+    at_least=True,
+)
 def resolvability(data: Data, facts) -> object:
     n, limits = facts["n"], data.tier.gates
     if not n:
@@ -214,7 +221,9 @@ def resolvability(data: Data, facts) -> object:
             f"below 0.5 for {100 * below:.1f} %")  # fmt: skip
     if limits.resolved_share_min == 0 and limits.unresolved_share_max == 1:
         return not_applicable(f"tier {data.tier.name} asks for no quota; {told}", n=n)
-    wanted = f"at least {100 * limits.resolved_share_min:g} % above 1 and at most {100 * limits.unresolved_share_max:g} % below 0.5 are wanted"
+    wanted = (
+        f"at least {100 * limits.resolved_share_min:g} % above 1 and at most {100 * limits.unresolved_share_max:g} % below 0.5 are wanted"
+    )
     error = 0.5 / n**0.5
     passed = facts["null"] == 0 and above >= limits.resolved_share_min and below <= limits.unresolved_share_max
     close = abs(above - limits.resolved_share_min) < 2 * error or abs(below - limits.unresolved_share_max) < 2 * error
@@ -231,7 +240,13 @@ def _held(rows, asked):
     return {"n": int(rows.arc.sum()), "low": int(low.sum()), "counts": counts, "examples": rows.few(low)}
 
 
-@gate("stamp_flux", "metrics", "arcs lie inside their stamps: the share of the flux that the worst twentieth holds", notes=_held, at_least=True)
+@gate(
+    "stamp_flux",
+    "metrics",
+    "arcs lie inside their stamps: the share of the flux that the worst twentieth holds",
+    notes=_held,
+    at_least=True,
+)
 def stamp_flux(data: Data, facts) -> object:
     n, least = facts["n"], data.tier.gates.stamp_flux_fraction_min
     if not n:

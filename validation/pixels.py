@@ -92,7 +92,9 @@ def content(data: Data, facts) -> object:
     if data.tier.output.pixels == "rounded":
         return not_applicable("the tier rounds its pixels, so a stamp cannot be made again to the bit")
     limits = data.tier.gates
-    pairs = {r["pair_id"]: r["task_id"] for r in data.noted(samples.CONTROLS)["paired_control"].rows.to_pylist()[: 4 * limits.rerender_rows]}
+    pairs = {
+        r["pair_id"]: r["task_id"] for r in data.noted(samples.CONTROLS)["paired_control"].rows.to_pylist()[: 4 * limits.rerender_rows]
+    }
     stored = data.stamps([*pairs, *pairs.values()])
     seeds = {r["task_id"]: r for r in data.where("metrics", samples.numbers(pairs), ["task_id", "seed", "status"]).to_pylist()}
     picked = [i for i in pairs if seeds.get(i, {}).get("status") == "ok"]

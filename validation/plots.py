@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 
 import matplotlib
 import numpy as np
@@ -60,7 +61,9 @@ def _flux(data: Data):
     figure, axes = plt.subplots(figsize=(4.6, 3.3))
     x, low, high = (np.array([b[k] for b in found]) for k in ("theta_e", "low", "high"))
     measured, error = (np.array([b[k] for b in found]) for k in ("measured", "error"))
-    axes.errorbar(x, measured, error, [x - low, high - x], fmt="o", color=CLASSES["injected"], capsize=2, label="mean measured, standard error")
+    axes.errorbar(
+        x, measured, error, [x - low, high - x], fmt="o", color=CLASSES["injected"], capsize=2, label="mean measured, standard error"
+    )
     typical = {k: float(np.median([r[k] for r in samples.arcs(data)])) for k in ("lens_e", "shear", "src_n", "src_reff_arcsec", "src_e")}
     grid = np.linspace(0.8 * x.min(), 1.1 * x.max(), CURVE)
     q, source = sie.axis_ratio(typical["lens_e"]), (typical["src_n"], typical["src_reff_arcsec"], sie.axis_ratio(typical["src_e"]))
@@ -70,7 +73,11 @@ def _flux(data: Data):
     axes.axhline(4.0 / draws.src_disc_theta_e, color="0.5", lw=1, ls="--", label="point source behind a sphere")
     axes.set(xlabel="Einstein radius (arcsec)", ylabel="mean lensed / unlensed flux", ylim=(0, None))
     axes.legend(fontsize=7.5, loc="lower right")
-    return "Flux against Einstein radius: with sources spread over a disc of so many Einstein radii the mean gain stays nearly the same.", _uri(figure), False
+    return (
+        "Flux against Einstein radius: with sources spread over a disc of so many Einstein radii the mean gain stays nearly the same.",
+        _uri(figure),
+        False,
+    )
 
 
 def _probe():
@@ -88,7 +95,11 @@ def _probe():
     axes.plot(theta_e, stamp, "x", color=CLASSES["unpaired_control"], label="rendered, inside the stamp")
     axes.set(xlabel="Einstein radius (arcsec)", ylabel="lensed flux (nanomaggy)", ylim=(0, None))
     axes.legend(fontsize=7.5)
-    return f'The probe: one source that stays {physics.PROBE_OFFSET}" from the lens gains flux with the Einstein radius.', _uri(figure), False
+    return (
+        f'The probe: one source that stays {physics.PROBE_OFFSET}" from the lens gains flux with the Einstein radius.',
+        _uri(figure),
+        False,
+    )
 
 
 def _ratio(arcs):
@@ -111,19 +122,23 @@ def _snr(arcs):
     points = axes.scatter(around, snr, c=mag, s=7, alpha=0.6, cmap="viridis_r", linewidths=0, rasterized=len(mag) > 1000)
     figure.colorbar(points, label="source r (mag)")
     edges = np.unique(np.quantile(theta_e, np.linspace(0, 1, 7)))
-    middle = [m for m in (np.flatnonzero((theta_e >= a) & (theta_e <= b)) for a, b in zip(edges[:-1], edges[1:], strict=True)) if len(m)]
+    middle = [m for m in (np.flatnonzero((theta_e >= a) & (theta_e <= b)) for a, b in itertools.pairwise(edges)) if len(m)]
     for values, style, name in ((snr, "k-", "matched filter"), (peak, "k:", "peak pixel")):
         axes.plot([np.median(theta_e[m]) for m in middle], [np.nanmedian(values[m]) for m in middle], style, label=f"median, {name}")
     axes.axhline(5, color="0.5", lw=1, ls="--")
     axes.set(yscale="log", xlabel="Einstein radius (arcsec)", ylabel="arc S/N, r")
     axes.legend(fontsize=7.5)
-    return "Signal to noise against Einstein radius (dots: matched filter; dashed: 5). The peak may fall as light spreads.", _uri(figure), False
+    return (
+        "Signal to noise against Einstein radius (dots: matched filter; dashed: 5). The peak may fall as light spreads.",
+        _uri(figure),
+        False,
+    )
 
 
 def _resolved(arcs):
     figure, axes = plt.subplots(figsize=(4.6, 3.3))
     ratio = arcs["theta_e_over_psf"]
-    axes.hist(ratio, bins=np.linspace(0, max(2.0, float(np.nanmax(ratio))), 41), color=CLASSES["injected"])
+    axes.hist(ratio, bins=np.linspace(0, max(2.0, float(np.nanmax(ratio))), 41).tolist(), color=CLASSES["injected"])
     for (low, high), name in zip(((0, 0.5), (0.5, 1.0), (1.0, np.inf)), ("unresolved", "marginal", "resolved"), strict=True):
         share = float(((ratio >= low) & (ratio < high)).mean())
         axes.axvline(low, color="k", lw=1, ls="--")
@@ -138,7 +153,15 @@ def _sky(columns):
     for split, colour in SPLITS.items():
         mine = np.flatnonzero(columns["split"] == split)
         shown = mine[:POINTS]
-        axes.plot(columns["ra_deg"][shown], columns["dec_deg"][shown], ".", color=colour, ms=4, label=f"{split} ({len(mine)})", rasterized=len(shown) > 1000)
+        axes.plot(
+            columns["ra_deg"][shown],
+            columns["dec_deg"][shown],
+            ".",
+            color=colour,
+            ms=4,
+            label=f"{split} ({len(mine)})",
+            rasterized=len(shown) > 1000,
+        )
     axes.invert_xaxis()
     axes.ticklabel_format(useOffset=False)
     axes.tick_params(axis="x", rotation=30)
@@ -177,12 +200,14 @@ def _panels(columns, variables: dict[str, str], across: int, roles):
                 values, label = np.log10(values), f"log {label}"
         known = values[np.isfinite(values)]
         low, high = np.percentile(known, [0.5, 99.5]) if len(known) else (0.0, 1.0)
-        edges = np.linspace(low - 1e-3, high + 1e-3, 25)
+        edges = np.linspace(low - 1e-3, high + 1e-3, 25).tolist()
         for role in roles:
             mine = values[(columns["role"] == role) & np.isfinite(values)]
             if ((mine >= edges[0]) & (mine <= edges[-1])).any():
                 first = role == roles[0] and len(roles) > 1
-                ax.hist(mine, bins=edges, density=True, histtype="step", lw=4 if first else 1.6, alpha=0.45 if first else 1, color=CLASSES[role])
+                ax.hist(
+                    mine, bins=edges, density=True, histtype="step", lw=4 if first else 1.6, alpha=0.45 if first else 1, color=CLASSES[role]
+                )
         ax.set_xlabel(label, fontsize=8)
         ax.set_yticks([])
         ax.tick_params(labelsize=7.5)
@@ -196,7 +221,11 @@ def _panels(columns, variables: dict[str, str], across: int, roles):
 
 def _overlay(columns):
     picture = _panels(columns, OVERLAID, 6, list(CLASSES))
-    return "PSFs, depths and hosts of injections and of controls: the curves should lie on each other (hard negatives are what a network took for lenses).", picture, True
+    return (
+        "PSFs, depths and hosts of injections and of controls: the curves should lie on each other (hard negatives are what a network took for lenses).",
+        picture,
+        True,
+    )
 
 
 def _parameters(columns):

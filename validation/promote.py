@@ -48,7 +48,9 @@ def judged(dataset: Dataset, tier: Tier, after: str, who: str) -> tuple[dict, li
     settings, inputs = (json.loads(json.dumps(v, sort_keys=True)) for v in (config.plain(tier), inputs_of(dataset)))
     if then := config.differences(json.loads(run["config"]), settings):
         problems.append(f"it was validated with another config ({', '.join(then[:5])})")
-    if other := [key for key in sorted(inputs.keys() | json.loads(run["inputs"]).keys()) if inputs.get(key) != json.loads(run["inputs"]).get(key)]:
+    if other := [
+        key for key in sorted(inputs.keys() | json.loads(run["inputs"]).keys()) if inputs.get(key) != json.loads(run["inputs"]).get(key)
+    ]:
         words = {"files": "files of its tables have changed", "validation": "the gates have another code"}
         problems.append("since it was validated " + ", ".join(words.get(key, f"{key} was made again") for key in other))
     if tier.name in tiers.names() and (loose := config.differences(config.plain(tiers.load(tier.name).gates), config.plain(tier.gates))):

@@ -79,7 +79,12 @@ def write(data: Data, results: list[Result], gates, run: dict, folder: Place) ->
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True).from_string(text)
     for row in page["gates"]:
         gate = known[row["gate"]]
-        row |= {"about": gate.about, "sign": "≥" if gate.at_least else "≤", "word": WORDS[row["outcome"]], "keys": json.loads(row["examples"])}
+        row |= {
+            "about": gate.about,
+            "sign": "≥" if gate.at_least else "≤",
+            "word": WORDS[row["outcome"]],
+            "keys": json.loads(row["examples"]),
+        }
     folder.put("report.html", template.render(**(page | drawn), splits=SPLITS, aucs=AUCS).encode())
     return page
 
@@ -94,7 +99,9 @@ def junit(results: list[Result], page: dict) -> bytes:
     for r in results:
         case = Xml.SubElement(suite, "testcase", {"name": r.gate, "classname": f"{page['tier']}.{r.table}"})
         if r.outcome in (FAIL, ERROR):
-            Xml.SubElement(case, "failure" if r.outcome == FAIL else "error", {"message": r.message, "type": r.severity}).text = str(r.examples)
+            Xml.SubElement(case, "failure" if r.outcome == FAIL else "error", {"message": r.message, "type": r.severity}).text = str(
+                r.examples
+            )
         elif r.outcome == NOT_APPLICABLE:
             Xml.SubElement(case, "skipped", {"message": r.message})
         Xml.SubElement(case, "system-out").text = f"{r.message} (measured {r.measured}, limit {r.threshold} {r.unit}, {r.n} rows)"

@@ -41,7 +41,11 @@ def _scan(data: Data) -> dict:
     beside = data.where("metrics", ids, BESIDE)
     work = partial(_piece, dataset=data.dataset, beside=_spared(beside), tier=data.tier, share=LEARNED / max(1, len(ids)))
     found = merged([{"n": 0, "rows": len(ids)}, *over.each(work, chosen)])
-    words = "all of them" if len(ids) == total else f"{sum(len(g) for _, g in chosen)} row groups, drawn by the hash of their file's name and their number"
+    words = (
+        "all of them"
+        if len(ids) == total
+        else f"{sum(len(g) for _, g in chosen)} row groups, drawn by the hash of their file's name and their number"
+    )
     return found | {"sample": f"{len(ids):,} of {total:,} stamps: {words}"}
 
 
@@ -54,13 +58,15 @@ def _taken(path: str, group: int, share: float) -> bool:
 
 
 def _ids(dataset, piece) -> np.ndarray:
-    return hashed(spark.read_piece(dataset, *piece, ["task_id"])["task_id"])
+    return hashed(spark.read_piece(dataset, piece[0], piece[1], ["task_id"])["task_id"])
 
 
 def _piece(piece, dataset, beside: dict, tier: Tier, share: float) -> dict:
     path, groups = piece
     return merged(
-        note for group in groups for note in _group(spark.read_piece(dataset, path, [group], COLUMNS).replace_schema_metadata(), beside, tier, share)
+        note
+        for group in groups
+        for note in _group(spark.read_piece(dataset, path, [group], COLUMNS).replace_schema_metadata(), beside, tier, share)
     )
 
 
@@ -112,13 +118,20 @@ def _seen(rows: pa.Table, cubes: dict, beside: dict, tier: Tier, share: float) -
         off = np.abs(held / told - 1.0).max(axis=1)
     off, mine = np.where(np.isfinite(off), off, np.inf), light & known
     far = mine & ~(off <= tier.gates.pixel_tolerance)
-    out |= {"arcs": int(mine.sum()), "off": Most(off[mine].max(initial=0.0)), "far": int(far.sum()), "far which": Few(tuple(task[far][:5].tolist()))}
+    out |= {
+        "arcs": int(mine.sum()),
+        "off": Most(off[mine].max(initial=0.0)),
+        "far": int(far.sum()),
+        "far which": Few(tuple(task[far][:5].tolist())),
+    }
 
     bad = (cubes["mask"] & ((1 << len(BANDS)) - 1) != 0).mean(axis=(1, 2))
     other = known & ~(np.abs(bad - has["bad_pixel_frac"]) < 1e-6)
     out |= {"masks": int(known.sum()), "masks other": int(other.sum()), "masks which": Few(tuple(task[other][:5].tolist()))}
 
-    frame = np.concatenate([cubes["stamp"][..., [0, -1], :].reshape(len(rows), -1), cubes["stamp"][..., :, [0, -1]].reshape(len(rows), -1)], axis=1)
+    frame = np.concatenate(
+        [cubes["stamp"][..., [0, -1], :].reshape(len(rows), -1), cubes["stamp"][..., :, [0, -1]].reshape(len(rows), -1)], axis=1
+    )
     lit, textured = light & cubes["arc"].any(axis=(1, 2, 3)), known & (np.ptp(frame, axis=1) > 0)
     out |= {
         "arc hashes": Each((pa.table({"hash": _hashes(cubes["arc"][lit]), "task_id": pa.array(task[lit], pa.string())}),)),
@@ -130,8 +143,8 @@ def _seen(rows: pa.Table, cubes: dict, beside: dict, tier: Tier, share: float) -
         stamp, weight = cubes["stamp"][learn].copy(), cubes["invvar"][learn].astype(float)
         for k, row in enumerate(np.flatnonzero(learn)):
             if light[row]:
-                told = {"seed": int(has["seed"][row]), "task_id": task[row]}
-                stamp[k], weight[k] = _dark(stamp[k], weight[k], cubes["arc"][row], told, tier)
+                task_of = {"seed": int(has["seed"][row]), "task_id": task[row]}
+                stamp[k], weight[k] = _dark(stamp[k], weight[k], cubes["arc"][row], task_of, tier)
         features_of = features.of(stamp, cubes["stamp"][learn], weight, cubes["mask"][learn])
         names = {"task_id": pa.array(task[learn], pa.string()), "pair_id": pa.array(has["pair_id"][learn], pa.string()), "galaxy_id": has["galaxy_id"][learn].astype(np.int64),
                  "role": rows["role"].filter(pa.array(learn)), "theta_e_arcsec": has["theta_e_arcsec"][learn].astype(float)}  # fmt: skip

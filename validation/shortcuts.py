@@ -114,7 +114,12 @@ def label_shuffle(data: Data, facts) -> object:
                   threshold=limit, n=len(y))  # fmt: skip
 
 
-@gate("zero_flux", "stamps", "injections without their light cannot be told from controls: the pipeline leaves nothing but the arc", unit="AUC - 0.5")
+@gate(
+    "zero_flux",
+    "stamps",
+    "injections without their light cannot be told from controls: the pipeline leaves nothing but the arc",
+    unit="AUC - 0.5",
+)
 def zero_flux(data: Data, facts) -> object:
     """A stamp less its arc and the noise that its seed gives again is an injection of no flux."""
     found, limit = scan.notes(data), data.tier.gates.zero_flux_auc_tolerance
@@ -157,7 +162,7 @@ def by_theta_e(data: Data) -> list[dict]:
     role, theta_e, galaxy = rows["role"].to_numpy(), rows["theta_e_arcsec"].to_numpy(), rows["galaxy_id"].to_numpy()
     lens = role == "injected"
     edges = _edges(theta_e[lens])
-    out = [{"theta_e": f'{low:.3g}"' if low == high else f'{low:.3g}" to {high:.3g}"'} for low, high in edges]
+    out: list[dict] = [{"theta_e": f'{low:.3g}"' if low == high else f'{low:.3g}" to {high:.3g}"'} for low, high in edges]
     for kind in ("paired_control", "unpaired_control"):
         control = role == kind
         if min(lens.sum(), control.sum()) < LEAST:
@@ -169,7 +174,9 @@ def by_theta_e(data: Data) -> list[dict]:
             for line, (low, high) in zip(out, edges, strict=True):
                 mine = lens & (theta_e > low - 1e-3) & (theta_e < high + 1e-3)
                 line["n"] = int(mine.sum())
-                line[f"{name} {kind}"] = float(roc_auc_score(np.r_[np.ones(mine.sum()), np.zeros(control.sum())], np.r_[score[mine], score[control]]))
+                line[f"{name} {kind}"] = float(
+                    roc_auc_score(np.r_[np.ones(mine.sum()), np.zeros(control.sum())], np.r_[score[mine], score[control]])
+                )
     return out
 
 

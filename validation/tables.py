@@ -45,15 +45,16 @@ def drift(found: pa.Schema, wanted: pa.Schema) -> list[str]:
         other = found.field(place) if place < len(found) else None
         if other is not None and other in new and other.type == field.type:
             wrong.append(f": column {field.name} is called {other.name}")
-            gone.remove(field), new.remove(other)
+            gone.remove(field)
+            new.remove(other)
     if gone or new:
         wrong.append(f": columns {sorted(f.name for f in (*gone, *new))} ({len(gone)} missing, {len(new)} unknown)")
     elif not wrong and found.names != wanted.names:
         wrong.append(": columns in another order")
     for field in wanted:
-        if field.name in found.names and (other := found.field(field.name)) is not None:
-            if other.type != field.type or other.nullable != field.nullable:
-                wrong.append(f".{field.name}: {other.type} nullable={other.nullable}, not {field.type} nullable={field.nullable}")
+        other = found.field(field.name) if field.name in found.names else field
+        if other.type != field.type or other.nullable != field.nullable:
+            wrong.append(f".{field.name}: {other.type} nullable={other.nullable}, not {field.type} nullable={field.nullable}")
     version = (found.metadata or {}).get(b"schema_version", b"none").decode()
     return wrong + ([f": schema version {version}, not {schemas.VERSION}"] if version != schemas.VERSION else [])
 
@@ -150,7 +151,7 @@ def success(data: Data, facts) -> object:
 
 def _failures(rows, asked):
     """(injections and controls, made and not, bins of PSF size) in each band, and statuses by class."""
-    out: dict = {"statuses": Counter({k: n for k, n in rows.counts("role", "status").items()})}
+    out: dict = {"statuses": Counter(rows.counts("role", "status"))}
     sides = (rows.injected, ~rows.injected & ~rows.isin("role", ["hard_negative"]))
     for b in BANDS:
         size = rows[f"psfsize_{b}_arcsec"]
@@ -227,7 +228,8 @@ def _ranged():
 
 
 def _outside(rows, asked):
-    found, examples = Counter(), Few()
+    found: Counter = Counter()
+    examples = Few()
     for name, low, high in _ranged():
         slack = 1e-6 * max(abs(x) for x in (low, high) if np.isfinite(x))
         value = rows[name]
@@ -296,7 +298,9 @@ def masks(data: Data, facts) -> object:
     same = [name for name in MASKED[:1] if n and facts[f"{name} least"].value == facts[f"{name} most"].value]
     told = ", ".join(f"{name} {facts[f'{name} least'].value:.4g} to {facts[f'{name} most'].value:.4g}" for name in MASKED)
     if same and not wrong:
-        return too_few(data.tier, f"{same[0]} is {facts[f'{same[0]} least'].value:g} in all {n} stamps: nothing shows that masks are read", n=n)
+        return too_few(
+            data.tier, f"{same[0]} is {facts[f'{same[0]} least'].value:g} in all {n} stamps: nothing shows that masks are read", n=n
+        )
     return judged(not wrong, "; ".join(wrong) or told, measured=len(wrong), threshold=0, n=n, examples=tuple(wrong))
 
 

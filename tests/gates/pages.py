@@ -17,6 +17,11 @@ def block(name: str) -> list[str]:
 def kept(name: str, lines: list[str]) -> list[str]:
     """The lines that the part should have; they are written if that is asked for."""
     if os.environ.get("ARCMILL_WRITE_DOCS"):
-        text = re.sub(rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda m: m[1] + "".join(f"{line}\n" for line in lines) + m[2], PAGE.read_text(), flags=re.S)
+        text = re.sub(
+            rf"(<!-- {name} -->\n).*?(<!-- end -->)",
+            lambda m: m[1] + "".join(f"{line}\n" for line in lines) + m[2],
+            PAGE.read_text(),
+            flags=re.S,
+        )
         PAGE.write_text(text)
     return lines

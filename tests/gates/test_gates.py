@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from lib import cuts, encoding, injection, reader, runs, tiers
+from lib import cuts, encoding, injection, reader, runs
 from lib.imaging import photometry, psf
 from lib.lensing import magnification
 from lib.schemas import BANDS, SPLITS
@@ -478,7 +478,12 @@ def _(broken):
     broken.column("metrics", "flux_stamp_g", lambda row: row["flux_stamp_g"] * 1.02 if chosen(row) else row["flux_stamp_g"])
 
 
-@fault("experiments", "the rows are of another experiment", r"^manifest: tiny / set / other \(120 rows\); manifest: no row of tiny_stamp64", lambda n: n == 2)
+@fault(
+    "experiments",
+    "the rows are of another experiment",
+    r"^manifest: tiny / set / other \(120 rows\); manifest: no row of tiny_stamp64",
+    lambda n: n == 2,
+)
 def _(broken):
     broken.column("manifest", "experiment_id", lambda row: "other")
 
@@ -488,7 +493,11 @@ def _(broken):
     broken.column("metrics", "dataset", lambda row: "older" if row["role"] != "injected" else row["dataset"])
 
 
-@fault("split_by_cell", "val's rows are relabelled into train", r"^0 cells .* two splits; \d+ galaxies are not in the cell and split of their place")
+@fault(
+    "split_by_cell",
+    "val's rows are relabelled into train",
+    r"^0 cells .* two splits; \d+ galaxies are not in the cell and split of their place",
+)
 def _(broken):
     broken.column("manifest", "split", lambda row: "train" if row["split"] == "val" else row["split"])
 
@@ -524,12 +533,21 @@ def _(broken):
 def _(broken):
     def change(rows):
         values = rows["src_gr"].to_pylist()
-        return put(rows, "src_gr", [values[1], values[0], *values[2:]] if values[0] != values[1] else [values[2], values[1], values[0], *values[3:]])
+        return put(
+            rows,
+            "src_gr",
+            [values[1], values[0], *values[2:]] if values[0] != values[1] else [values[2], values[1], values[0], *values[3:]],
+        )
 
     broken.rows("manifest", change)
 
 
-@fault("failure_balance", "injections fail where the seeing is bad, controls do not", r"injections fail \+\d+\.\d+ .*injected no_psf \d\d$", lambda share: share > 0.3)
+@fault(
+    "failure_balance",
+    "injections fail where the seeing is bad, controls do not",
+    r"injections fail \+\d+\.\d+ .*injected no_psf \d\d$",
+    lambda share: share > 0.3,
+)
 def _(broken):
     worse = np.median([row["psfsize_g_arcsec"] for row in runs.read(broken.dataset, "metrics").to_pylist()]) - 1e-6
     broken.column("metrics", "status", lambda row: "no_psf" if row["role"] == "injected" and row["psfsize_g_arcsec"] > worse else "ok")
@@ -580,14 +598,23 @@ def _(broken):
     broken.column("metrics", "theta_e_over_psf", lambda row: (0.3 if int(row["task_id"][:8], 16) % 10 < 6 else 1.5) if arc(row) else None)
 
 
-@fault("stamp_flux", "arcs reach out of their stamps", r"^95 % of the arcs have 60\.\d % of their flux inside", lambda share: share == pytest.approx(0.6, abs=0.01))
+@fault(
+    "stamp_flux",
+    "arcs reach out of their stamps",
+    r"^95 % of the arcs have 60\.\d % of their flux inside",
+    lambda share: share == pytest.approx(0.6, abs=0.01),
+)
 def _(broken):
-    broken.column("metrics", "stamp_flux_fraction", lambda row: 0.6 if arc(row) and row["theta_e_arcsec"] > 0.9 else row["stamp_flux_fraction"])
+    broken.column(
+        "metrics", "stamp_flux_fraction", lambda row: 0.6 if arc(row) and row["theta_e_arcsec"] > 0.9 else row["stamp_flux_fraction"]
+    )
 
 
 @fault("psf_profile", "a Gaussian stands for the Moffat", r"off from a moffat by g 0\.04\d+ \(1 FWHM\), 0\.02", lambda off: off > 0.04)
 def _(broken):
-    broken.patch.setattr(cuts, "profile", lambda size, band, tier: psf.Moffat(0.74 * size, 2.8) if size < 0 else psf.gaussian_from_psfsize(size))
+    broken.patch.setattr(
+        cuts, "profile", lambda size, band, tier: psf.Moffat(0.74 * size, 2.8) if size < 0 else psf.gaussian_from_psfsize(size)
+    )
 
 
 @fault("psf_profile", "psfsize is taken for a FWHM", r"0\.2\d+ \(FWHM in the table\)", lambda off: off > 0.2)
@@ -611,7 +638,11 @@ def edged(row) -> bytes:
 @fault("zero_flux", "the noise of the arcs is not the one of their seeds", r"^AUC (0\.[6-9]|1\.0)", lambda off: off > 0.1)
 def _(broken):
     rng = np.random.default_rng(5)
-    broken.column("stamps", "stamp", lambda row: blob(planes(row, "stamp") + rng.normal(0, 5e-3, (3, SIDE, SIDE)).astype("f4")) if arc(row) else row["stamp"])
+    broken.column(
+        "stamps",
+        "stamp",
+        lambda row: blob(planes(row, "stamp") + rng.normal(0, 5e-3, (3, SIDE, SIDE)).astype("f4")) if arc(row) else row["stamp"],
+    )
 
 
 @fault("schema", "a column is renamed", r"metrics: column ebv_mag is called ebv", lambda n: n == 5)

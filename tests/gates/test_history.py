@@ -95,7 +95,9 @@ def _(broken):
 def _(broken):
     for band, mag in (("g", 0.25), ("z", -0.1)):
         times = float(photometry.flux(22.5 + mag))
-        broken.column("metrics", f"flux_stamp_{band}", lambda row, times=times, band=band: row["flux_stamp_r"] * times if arc(row) else None)
+        broken.column(
+            "metrics", f"flux_stamp_{band}", lambda row, times=times, band=band: row["flux_stamp_r"] * times if arc(row) else None
+        )
 
 
 @failure("controls absent", "control_fraction")
@@ -164,5 +166,3 @@ def test_the_page_tells_what_was_measured():
     lines += [f"| {name} | `{gate}` | {measured:.2g} | {limit:.2g} |" for name, (gate, measured, limit) in FOUND.items()]
     lines += ["| a validator pointed at an empty prefix | none: exit code 3, the missing table named | | |"]
     assert pages.kept("history", lines) == pages.block("history")
-
-

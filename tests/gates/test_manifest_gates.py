@@ -18,7 +18,11 @@ from validation.__main__ import GATES
 from validation.data import Data
 
 PLANTED: dict[str, list[str]] = {}
-OF_TABLES = [g for g in GATES if g.table in ("parent", "manifest") or g.name in ("metadata_auc", "label_shuffle", "resolvability", "flux_theta_e_bins")]
+OF_TABLES = [
+    g
+    for g in GATES
+    if g.table in ("parent", "manifest") or g.name in ("metadata_auc", "label_shuffle", "resolvability", "flux_theta_e_bins")
+]
 
 
 def fault(*names):
@@ -26,7 +30,9 @@ def fault(*names):
 
     def register(test):
         for name in names:
-            PLANTED.setdefault(name, []).append(test.__name__.removeprefix("test_").removesuffix("_is_seen").removesuffix("_are_seen").replace("_", " "))
+            PLANTED.setdefault(name, []).append(
+                test.__name__.removeprefix("test_").removesuffix("_is_seen").removesuffix("_are_seen").replace("_", " ")
+            )
         return test
 
     return register

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -25,7 +26,12 @@ def set_of_tiers(tiny_dataset, tiny_tier, tmp_path, monkeypatch):
     after.write_text(tiny_tier.read_text().replace('name = "tiny"', 'name = "next"\nafter = "tiny"'))
     where = ["--root", str(tmp_path / "root"), "--dataset", "set"]
     broken = Broken(Dataset.at(str(tmp_path / "root"), "set", "tiny"), monkeypatch)
-    return broken, ["--tier", str(tiny_tier), *where], ["--from", str(tiny_tier), "--to", str(after), *where], ["--tier", str(after), *where]
+    return (
+        broken,
+        ["--tier", str(tiny_tier), *where],
+        ["--from", str(tiny_tier), "--to", str(after), *where],
+        ["--tier", str(after), *where],
+    )
 
 
 @pytest.fixture
@@ -125,7 +131,7 @@ def test_a_skipped_promotion_wants_a_reason_and_is_told_in_every_later_report(se
     assert told == ["tiny to next: the telescope closes tonight"] * 3
     main(after)
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert "the telescope closes tonight" in open(summary["report"]).read()
+    assert "the telescope closes tonight" in Path(summary["report"]).read_text()
 
 
 def test_the_report_for_test_runners_has_every_gate(promoted):
