@@ -30,7 +30,7 @@ from lib.runs import Run, files, open_file
 from lib.store import Dataset
 
 log = logging.getLogger(__name__)
-PIECE = 65_536  # rows of a table that a worker reads at once
+PIECE = 262_144  # rows of a table that a worker reads at once
 TOLD = "what a piece cost, and its error"  # a key beside those of by_key
 ROUTE, SLOT = "_chunk", "_slot"  # columns of ``routed``
 ROWS = "rows"  # a name beside the statuses
