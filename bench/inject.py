@@ -38,7 +38,7 @@ from tests import simulated
 MARGIN = 60  # pixels from a brick's edge to a host
 STAGES = {
     "windows and checks": ("of", "cuts.py"), "arcs (render)": ("draw", "render.py"), "expected magnification": ("of_source", "magnification.py"),
-    "images": ("images", "magnification.py"), "measures": ("measure", "arcs.py"), "noise": ("expose", "injection.py"),
+    "images": ("images", "magnification.py"), "measures": ("measure", "arcs.py"), "noise": ("_expose", "injection.py"),
     "encoding": ("pixel_columns", "encoding.py"), "tables": ("table", "rows.py"), "Parquet": ("write", "parquet.py"),
     "close, digest, put": ("commit", "parts.py"),
 }  # fmt: skip
