@@ -89,5 +89,5 @@ def expose(image, invvar, light, gain, keys, rows=None) -> None:
     if not (image.flags.c_contiguous and invvar.flags.c_contiguous):
         raise ValueError("image and invvar are changed in place and must be contiguous")
     rows = np.arange(len(image)) if rows is None else np.asarray(rows, np.int64)
-    planes = (p.reshape(len(p), len(gain), -1) for p in (image, invvar, np.ascontiguousarray(light)))
-    _expose(*planes, np.asarray(gain, float), np.asarray(keys, np.uint64), rows)
+    seen, weight, added = (p.reshape(len(p), len(gain), -1) for p in (image, invvar, np.ascontiguousarray(light)))
+    _expose(seen, weight, added, np.asarray(gain, float), np.asarray(keys, np.uint64), rows)
