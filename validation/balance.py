@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from threadpoolctl import threadpool_limits
 
-from lib.sampling import match
+from lib.sampling import sides
 from lib.schemas import BANDS
 
 HOST = (
@@ -34,8 +34,8 @@ class Classes:
 
 def differences(found: Classes, tolerance: dict[str, float]) -> dict[str, float]:
     """Standardised mean difference of each matching variable (Rosenbaum & Rubin 1985): over the root of the mean of the two variances."""
-    sides = (match.variables(t, tolerance).astype(float) for t in (found.lenses, found.controls))
-    a, b = (np.where(v > match.UNKNOWN / 2, np.nan, v) for v in sides)
+    both = (sides.variables(t, tolerance).astype(float) for t in (found.lenses, found.controls))
+    a, b = (np.where(v > sides.UNKNOWN / 2, np.nan, v) for v in both)
     spread = np.sqrt(0.5 * (np.nanvar(a, axis=0) + np.nanvar(b, axis=0)))
     off = np.abs(np.nanmean(a, axis=0) - np.nanmean(b, axis=0)) / np.maximum(spread, 1e-12)
     return dict(zip(tolerance, np.nan_to_num(off, nan=np.inf).tolist(), strict=True))  # known of one class only: as different as can be
