@@ -17,7 +17,6 @@ import pyarrow as pa
 
 from bench.manifest import CORES, memory_mb
 from lib import config, draws, runs, sampling, store, tiers
-from lib.sampling.tasks import _hex
 from tests import simulated
 
 BASE = 100_000  # tasks that are simulated
@@ -35,8 +34,9 @@ def base() -> tuple[tiers.Tier, pa.Table]:
 def again(rows: pa.Table, turn: int) -> pa.Table:
     """The same rows under other ids."""
     number = np.arange(rows.num_rows)
-    ids = _hex([draws.hash64(f"bench {half}", turn, number) for half in "ab"])
-    return rows.set_column(0, rows.schema.field(0), ids)
+    halves = (draws.hash64(f"bench {half}", turn, number).tolist() for half in "ab")
+    ids = [f"{a:016x}{b:016x}" for a, b in zip(*halves, strict=True)]
+    return rows.set_column(0, rows.schema.field(0), pa.array(ids))
 
 
 def write(dataset: store.Dataset, tier: tiers.Tier, rows: pa.Table, count: int) -> None:

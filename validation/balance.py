@@ -75,7 +75,7 @@ def _jackknife(y, score, groups) -> float:
     return float(np.sqrt((len(left) - 1) / len(left) * np.sum((np.array(left) - np.mean(left)) ** 2))) if len(left) > 1 else np.inf
 
 
-def sides(found: Classes, most: int = SAMPLE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def together(found: Classes, most: int = SAMPLE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(features, 1 for lenses, galaxies) of the two classes together."""
     tables = [t.slice(0, most) for t in (found.lenses, found.controls)]
     return (np.concatenate([metadata(t) for t in tables]), np.repeat([1, 0], [t.num_rows for t in tables]),
@@ -84,7 +84,7 @@ def sides(found: Classes, most: int = SAMPLE) -> tuple[np.ndarray, np.ndarray, n
 
 def metadata_auc(found: Classes) -> float:
     """AUC of a classifier on metadata alone; 0.5 is what it should be."""
-    x, y, groups = sides(found)
+    x, y, groups = together(found)
     return float(roc_auc_score(y, scores(x, y, groups)))
 
 

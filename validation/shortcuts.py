@@ -108,7 +108,7 @@ def label_shuffle(data: Data, facts) -> object:
     found, galaxies, said = _enough(data, limit)
     if said:
         return said
-    x, y, groups = balance.sides(balance.shuffled(found, data.tier.seed))
+    x, y, groups = balance.together(balance.shuffled(found, data.tier.seed))
     auc, error = float(roc_auc_score(y, balance.scores(x, y, groups))), (1.0 / (6.0 * galaxies)) ** 0.5
     return judged(abs(auc - 0.5) < limit, f"AUC {auc:.4f} +- {error:.4f} of classes drawn by lot, galaxy by galaxy", measured=abs(auc - 0.5),
                   threshold=limit, n=len(y))  # fmt: skip
