@@ -166,12 +166,12 @@ def remade(data: Data, facts) -> object:
         shuffled = whole.take(pa.array(np.random.default_rng(data.tier.seed).permutation(whole.num_rows)))
         third = max(1, -(-whole.num_rows // 3))
         pieces = sampling.InMemory([shuffled.slice(k, third) for k in range(0, whole.num_rows, third)])
-    plan = sampling.plan(pieces, data.tier)
+    plan, tier, name = sampling.plan(pieces, data.tier), data.tier, data.dataset.name  # what goes to the workers
     share = REMADE / max(1, data.rows("manifest"))
 
     def of_piece(piece: pa.Table) -> pa.Table:
         mine = sampled(draws.hash64("remade", 0, piece["galaxy_id"].to_numpy()), share)
-        return pa.concat_tables([MANIFEST.empty_table(), *tasks.made(piece.filter(pa.array(mine)), plan, data.tier, data.dataset.name)])
+        return pa.concat_tables([MANIFEST.empty_table(), *tasks.made(piece.filter(pa.array(mine)), plan, tier, name)])
 
     def of_manifest(piece: pa.Table) -> pa.Table:
         rows = Rows(piece)
