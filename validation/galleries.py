@@ -16,7 +16,7 @@ def galleries(data: Data, results: list[Result]) -> list[tuple[str, list[dict]]]
     """(title, cards); a card is a list of pictures and a caption."""
     arcs, controls = data.noted(samples.ARCS), data.noted(samples.CONTROLS)
     random = arcs["arcs"].rows.slice(0, RANDOM).to_pylist()
-    extremes = {"Brightest arcs": arcs["brightest"].rows.to_pylist(), "Faintest arcs": arcs["faintest"].rows.to_pylist()}
+    extremes = {title: found.rows.to_pylist() for title, found in arcs.items() if title != "arcs"}
     pairs = {role: found.rows.slice(0, samples.EXTREMES).to_pylist() for role, found in controls.items()}
     worst = {r.gate: [str(e) for e in r.examples][:WORST] for r in results if r.outcome in ("fail", "error") and r.examples}
     wanted = [r["task_id"] for rows in (random, *extremes.values(), *pairs.values()) for r in rows]
@@ -37,6 +37,8 @@ def galleries(data: Data, results: list[Result]) -> list[tuple[str, list[dict]]]
 
 
 def _said(row: dict) -> str:
+    if row["arc_snr"] is None:
+        return f"{row['role'].replace('_', ' ')}, r {row['mag_r_observed']:.1f}"
     return f"θ_E {row['theta_e_arcsec']:.2f}″, S/N {row['arc_snr'] or 0:.0f}, r {row['mag_r_observed']:.1f}, source {row['src_dmag']:.1f} fainter"
 
 

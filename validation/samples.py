@@ -12,7 +12,8 @@ from validation.result import Note
 from validation.tally import First, Rows, hashed, sampled
 
 LOOKS = 20_000  # rows that are drawn in plots
-EXTREMES = 12  # brightest and faintest arcs
+EXTREMES = 12  # arcs of each gallery
+EXTREME = ("task_id", "role", "arc_snr", "mag_r_observed", "src_dmag", "theta_e_arcsec")
 PAIRS = 96  # of injections and paired controls
 ARC = (
     "task_id", "seed", "role", "galaxy_id", "brickname", *SHAPE, *MAGNITUDES, "stamp_side_pix", "pixel_scale_arcsec",
@@ -28,15 +29,26 @@ LOOK = (
 
 
 def _arcs(rows: Rows, asked) -> dict:
-    most = asked.tier.gates.magnification_sample
-    mine = rows.arc & sampled(rows.ids, asked.share(4 * most))
-    made = rows.take(rows.arc, ("task_id", "arc_snr", "mag_r_observed", "src_dmag", "theta_e_arcsec"))
-    known = made.filter(made["arc_snr"].is_valid())
+    most, arc = asked.tier.gates.magnification_sample, rows.arc
+    mine = arc & sampled(rows.ids, asked.share(4 * most))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        off = np.abs(rows["magnification"] / rows["magnification_expected"] - 1.0)
+    snr, held, masked = rows["arc_snr"], rows["stamp_flux_fraction"], rows["bad_pixel_frac"]
     return {
         "arcs": First(rows.take(mine, dict.fromkeys(ARC)), "task_id", most).cut(),
-        "brightest": First(known, "arc_snr", EXTREMES, True).cut(),
-        "faintest": First(known, "arc_snr", EXTREMES).cut(),
-    }
+        "Brightest arcs": _extreme(rows, arc, snr, True), "Faintest arcs": _extreme(rows, arc, snr),
+        "Farthest from their expected magnification": _extreme(rows, arc, off, True),
+        "Least of their light inside the stamp": _extreme(rows, arc, held), "Most masked": _extreme(rows, rows.made, masked, True),
+    }  # fmt: skip
+
+
+def _extreme(rows: Rows, where: np.ndarray, values: np.ndarray, descending: bool = False) -> First:
+    """The rows with the smallest or largest values that are known."""
+    at = np.flatnonzero(where & ~np.isnan(values))
+    if len(at) > EXTREMES:
+        at = at[np.argpartition(-values[at] if descending else values[at], EXTREMES)[:EXTREMES]]
+    found = pa.table({name: rows.column(name) for name in EXTREME}).take(pa.array(at))
+    return First(found.append_column("by", pa.array(values[at].astype(float))), "by", EXTREMES, descending).cut()
 
 
 def _looks(rows: Rows, asked) -> dict:
@@ -47,8 +59,9 @@ def _looks(rows: Rows, asked) -> dict:
 def _controls(rows: Rows, asked) -> dict:
     """Controls that were made, by role, with the ids of their injections."""
     names, out = ("task_id", "pair_id", "role", "mag_r_observed", "match_rung"), {}
-    for role, most in (("paired_control", PAIRS), ("unpaired_control", EXTREMES), ("hard_negative", EXTREMES)):
-        out[role] = First(rows.take(rows.made & rows.isin("role", [role]), names), "pair_id", most).cut()
+    some = rows.made & sampled(rows.ids, asked.share(50 * PAIRS))
+    for role, mine, most in (("paired_control", some, PAIRS), ("unpaired_control", some, EXTREMES), ("hard_negative", rows.made, EXTREMES)):
+        out[role] = First(rows.take(mine & rows.isin("role", [role]), names), "pair_id", most).cut()
     return out
 
 
