@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lib import config, runs, store, tiers
 from tests import simulated
-from validation import balance, shortcuts
+from validation import balance, classes, shortcuts
 from validation.data import Data
 
 CORES = 2
@@ -96,10 +96,10 @@ def main() -> None:
         }
         (note,) = shortcuts.matched.notes
         facts = Data(None, dataset, tier).noted(note)
-        classes = shortcuts.classes(facts)
+        both = classes.of(facts)
         found |= {
-            "first_rung_share": round(facts["rungs"][1] / facts["n"], 4), "metadata_auc": round(balance.metadata_auc(classes), 4),
-            "smd_max": round(max(balance.differences(classes, tier.controls.tolerance).values()), 4),
+            "first_rung_share": round(facts["rungs"][1] / facts["n"], 4), "metadata_auc": round(balance.metadata_auc(both), 4),
+            "smd_max": round(max(balance.differences(both, tier.controls.tolerance).values()), 4),
         }  # fmt: skip
         print(json.dumps(found))
 

@@ -1,8 +1,5 @@
 """Are two classes alike in what is compared?  Differences of means, and classifiers that should have nothing to go by."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
 import numpy as np
 import pyarrow as pa
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -12,27 +9,14 @@ from threadpoolctl import threadpool_limits
 
 from lib.sampling import sides
 from lib.schemas import BANDS
+from validation import classes
 
-HOST = (
-    *(f"psfsize_{b}_arcsec" for b in BANDS), *(f"psfdepth_{b}_mag" for b in BANDS), *(f"mag_{b}" for b in BANDS),
-    "shape_r_arcsec", "shape_e1", "shape_e2", "ebv_mag", *(f"nobs_{b}" for b in BANDS), "ra_deg", "dec_deg",
-)  # fmt: skip
-MEASURED = ("bad_pixel_frac", "wise_brightmask_frac")  # of the stamp, without its light
-ROWS = 100_000  # of each class that means are taken of
 SAMPLE = 20_000  # of each class that the classifier is trained and judged on
 FOLDS = 5
 BLOCKS = 20  # of galaxies, left out one after the other for the error of an AUC
 
 
-@dataclass(frozen=True)
-class Classes:
-    """Lenses and unpaired controls: a sample of each, by their ids, which are hashes."""
-
-    lenses: pa.Table
-    controls: pa.Table
-
-
-def differences(found: Classes, tolerance: dict[str, float]) -> dict[str, float]:
+def differences(found: classes.Classes, tolerance: dict[str, float]) -> dict[str, float]:
     """Standardised mean difference of each matching variable (Rosenbaum & Rubin 1985): over the root of the mean of the two variances."""
     both = (sides.variables(t, tolerance).astype(float) for t in (found.lenses, found.controls))
     a, b = (np.where(v > sides.UNKNOWN / 2, np.nan, v) for v in both)
@@ -43,7 +27,7 @@ def differences(found: Classes, tolerance: dict[str, float]) -> dict[str, float]
 
 def metadata(table: pa.Table) -> np.ndarray:
     """(rows, features) of the classifier: what is known without pixels, and the colours made of it."""
-    columns = {name: table[name].to_numpy().astype(float) for name in (*HOST, *MEASURED) if name in table.column_names}
+    columns = {name: table[name].to_numpy().astype(float) for name in (*classes.HOST, *classes.MEASURED) if name in table.column_names}
     g, r, z = (columns[f"mag_{b}"] for b in BANDS)
     return np.stack([*columns.values(), g - r, r - z], axis=1)
 
@@ -75,29 +59,29 @@ def _jackknife(y, score, groups) -> float:
     return float(np.sqrt((len(left) - 1) / len(left) * np.sum((np.array(left) - np.mean(left)) ** 2))) if len(left) > 1 else np.inf
 
 
-def together(found: Classes, most: int = SAMPLE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def together(found: classes.Classes, most: int = SAMPLE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(features, 1 for lenses, galaxies) of the two classes together."""
     tables = [t.slice(0, most) for t in (found.lenses, found.controls)]
     return (np.concatenate([metadata(t) for t in tables]), np.repeat([1, 0], [t.num_rows for t in tables]),
             np.concatenate([t["galaxy_id"].to_numpy() for t in tables]))  # fmt: skip
 
 
-def metadata_auc(found: Classes) -> float:
+def metadata_auc(found: classes.Classes) -> float:
     """AUC of a classifier on metadata alone; 0.5 is what it should be."""
     x, y, groups = together(found)
     return float(roc_auc_score(y, scores(x, y, groups)))
 
 
-def shuffled(found: Classes, seed: int) -> Classes:
+def shuffled(found: classes.Classes, seed: int, most: int = SAMPLE) -> classes.Classes:
     """The same galaxies, each in a class by lot: what a classifier finds now it has from somewhere else than the classes."""
-    whole = pa.concat_tables([t.slice(0, SAMPLE) for t in (found.lenses, found.controls)])
+    whole = pa.concat_tables([t.slice(0, most) for t in (found.lenses, found.controls)])
     names, at = np.unique(whole["galaxy_id"].to_numpy(), return_inverse=True)
     lens = np.random.default_rng(seed).permutation(np.arange(len(names)) % 2 == 0)[at]
     roles = pa.array(np.where(lens, "injected", "unpaired_control"))
     whole = whole.set_column(whole.column_names.index("role"), "role", roles)
-    return Classes(*(whole.filter(pa.array(mine)) for mine in (lens, ~lens)))
+    return classes.Classes(*(whole.filter(pa.array(mine)) for mine in (lens, ~lens)))
 
 
-def galaxies(tables: Iterable[pa.Table]) -> int:
+def galaxies(found: classes.Classes, most: int = SAMPLE) -> int:
     """Different galaxies of the class that has fewest."""
-    return min(len(t["galaxy_id"].slice(0, SAMPLE).unique()) for t in tables)
+    return min(len(t["galaxy_id"].slice(0, most).unique()) for t in (found.lenses, found.controls))

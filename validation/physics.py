@@ -21,7 +21,7 @@ PROBE = {
     "src_x_arcsec": PROBE_OFFSET, "src_y_arcsec": 0.0,
 }  # fmt: skip
 QUANTILES = 6  # bins of theta_e where it is drawn and not of a grid
-EXPECTED = 16  # arcs of a bin whose mean flux is calculated: they differ far less than the fluxes that are drawn
+EXPECTED, EXPECTED_DRAWN = 16, 48  # arcs of a bin whose mean flux is calculated: where all is drawn, sources differ more
 RATIOS = np.linspace(-0.05, 0.05, 2002)  # of magnifications, less 1
 FRACTIONS = np.linspace(0.0, 1.0, 1001)
 PIXEL_ARCSEC, SIDE = 0.05, 256  # on which a PSF's encircled flux is measured
@@ -103,9 +103,9 @@ def _bins(rows: list[dict], data: Data) -> list[dict]:
         parts = [np.flatnonzero(value == v) for v in np.unique(value)]
     else:
         parts = np.array_split(np.argsort(theta_e, kind="stable"), QUANTILES)
-    out = []
+    out, some = [], EXPECTED if data.tier.resolved is None else EXPECTED_DRAWN
     for mine in parts:
-        expected = np.array([_expected(rows[k], data) for k in mine[:: max(1, len(mine) // EXPECTED)]])
+        expected = np.array([_expected(rows[k], data) for k in mine[:: max(1, len(mine) // some)]])
         few = len(mine) < 2
         error = np.inf if few else np.hypot(found[mine].std(ddof=1) / np.sqrt(len(mine)), expected.std() / np.sqrt(len(expected)))
         out.append({"theta_e": float(np.mean(theta_e[mine])), "low": float(theta_e[mine].min()), "high": float(theta_e[mine].max()),

@@ -35,7 +35,7 @@ def _arcs(rows: Rows, asked) -> dict:
         off = np.abs(rows["magnification"] / rows["magnification_expected"] - 1.0)
     snr, held, masked = rows["arc_snr"], rows["stamp_flux_fraction"], rows["bad_pixel_frac"]
     return {
-        "arcs": First(rows.take(mine, dict.fromkeys(ARC)), "task_id", most).cut(),
+        "arcs": First((rows.take(mine, dict.fromkeys(ARC)),), "task_id", most),
         "Brightest arcs": _extreme(rows, arc, snr, True), "Faintest arcs": _extreme(rows, arc, snr),
         "Farthest from their expected magnification": _extreme(rows, arc, off, True),
         "Least of their light inside the stamp": _extreme(rows, arc, held), "Most masked": _extreme(rows, rows.made, masked, True),
@@ -48,12 +48,12 @@ def _extreme(rows: Rows, where: np.ndarray, values: np.ndarray, descending: bool
     if len(at) > EXTREMES:
         at = at[np.argpartition(-values[at] if descending else values[at], EXTREMES)[:EXTREMES]]
     found = pa.table({name: rows.column(name) for name in EXTREME}).take(pa.array(at))
-    return First(found.append_column("by", pa.array(values[at].astype(float))), "by", EXTREMES, descending).cut()
+    return First((found.append_column("by", pa.array(values[at].astype(float))),), "by", EXTREMES, descending)
 
 
 def _looks(rows: Rows, asked) -> dict:
     mine = rows.made & sampled(rows.ids, asked.share(1.2 * LOOKS))
-    return {"looks": First(rows.take(mine, LOOK), "task_id", LOOKS).cut()}
+    return {"looks": First((rows.take(mine, LOOK),), "task_id", LOOKS)}
 
 
 def _controls(rows: Rows, asked) -> dict:
@@ -61,7 +61,7 @@ def _controls(rows: Rows, asked) -> dict:
     names, out = ("task_id", "pair_id", "role", "mag_r_observed", "match_rung"), {}
     some = rows.made & sampled(rows.ids, asked.share(50 * PAIRS))
     for role, mine, most in (("paired_control", some, PAIRS), ("unpaired_control", some, EXTREMES), ("hard_negative", rows.made, EXTREMES)):
-        out[role] = First(rows.take(mine & rows.isin("role", [role]), names), "pair_id", most).cut()
+        out[role] = First((rows.take(mine & rows.isin("role", [role]), names),), "pair_id", most)
     return out
 
 

@@ -1,48 +1,16 @@
 """Gates on what a network could learn instead of arcs: how its controls differ, and what the pipeline leaves behind."""
 
-from collections import Counter
-
 import numpy as np
 import pyarrow as pa
 from sklearn.metrics import roc_auc_score
 
 from lib import tiers
-from validation import balance, scan
+from validation import balance, classes, scan
 from validation.data import Data
-from validation.result import Note, gate, judged, needed, not_applicable, too_few
-from validation.tally import Each, Rows, sampled
+from validation.result import gate, judged, needed, not_applicable, too_few
 
+SHUFFLED = 6_000  # rows of a class, of classes drawn by lot
 LEAST = 20  # stamps of a class, to tell anything by a classifier
-COMPARED = ("lenses", "controls")
-
-
-def _sides(rows: Rows, asked, names) -> dict:
-    """A sample of lenses and of unpaired controls."""
-    tier, out = asked.tier, {}
-    unpaired = tier.controls.fraction * (1.0 - tier.controls.paired)
-    for side, role, part in zip(COMPARED, ("injected", "unpaired_control"), (1.0 - tier.controls.fraction, unpaired), strict=True):
-        mine = rows.isin("role", [role])
-        mine &= sampled(rows.ids, asked.share(balance.ROWS, max(part, 1e-9)))
-        out[side] = Each((rows.take(mine, ("task_id", "role", "galaxy_id", *names)),))
-    return out
-
-
-def _matched(rows, asked):
-    mine = rows.isin("role", ["unpaired_control"])
-    rungs = rows["match_rung"][mine]
-    found = {"rungs": Counter(dict(zip(*(v.tolist() for v in np.unique(rungs, return_counts=True)), strict=True))), "n": int(mine.sum())}
-    return found | _sides(rows, asked, balance.HOST)
-
-
-def _judged(rows, asked):
-    return _sides(rows, asked, (*balance.HOST, *balance.MEASURED))
-
-
-METADATA = Note("metadata", "metrics", _judged)
-
-
-def classes(facts: dict) -> balance.Classes:
-    return balance.Classes(*(facts[side].rows.sort_by("task_id") for side in COMPARED))
 
 
 def _unpaired(tier: tiers.Tier) -> bool:
@@ -50,13 +18,13 @@ def _unpaired(tier: tiers.Tier) -> bool:
 
 
 @gate("unpaired_match", "manifest", "unpaired controls are like their lenses: matched on the first rung, with equal means",
-      notes=_matched, at_least=True)  # fmt: skip
+      notes=classes.matched, at_least=True)  # fmt: skip
 def matched(data: Data, facts) -> object:
     if not _unpaired(data.tier):
         return not_applicable(f"tier {data.tier.name} asks for no unpaired controls")
     if not (n := facts["n"]):
         return judged(False, "there are no unpaired controls")
-    share, off = facts["rungs"][1] / n, balance.differences(classes(facts), data.tier.controls.tolerance)
+    share, off = facts["rungs"][1] / n, balance.differences(classes.of(facts), data.tier.controls.tolerance)
     worst, limits = max(off, key=lambda v: off[v]), data.tier.gates
     if data.tier.gates.small_tier and 2.0 * (2.0 / n) ** 0.5 > limits.match_difference_max:
         return not_applicable(
@@ -72,14 +40,14 @@ def matched(data: Data, facts) -> object:
                   message, measured=share, threshold=limits.match_first_rung_min, n=n)  # fmt: skip
 
 
-def _enough(data: Data, limit: float):
+def _enough(data: Data, limit: float, most: int = balance.SAMPLE):
     """(classes, galaxies, what is to be said if they are too few to tell an AUC from guessing)."""
     if not _unpaired(data.tier):
         return None, 0, not_applicable(f"tier {data.tier.name} asks for no unpaired controls")
-    found = classes(data.noted(METADATA))
-    if not (n := min(found.controls.num_rows, balance.SAMPLE)):
+    found = classes.of(data.noted(classes.METADATA))
+    if not (n := min(found.controls.num_rows, most)):
         return None, 0, judged(False, "there are no unpaired controls")
-    galaxies = balance.galaxies((found.lenses, found.controls))
+    galaxies = balance.galaxies(found, most)
     if data.tier.gates.small_tier and 2.0 * (1.0 / (6.0 * galaxies)) ** 0.5 > limit:
         return None, galaxies, not_applicable(
             f"{galaxies} different galaxies are too few: {needed(6.0**-0.5, limit):,} galaxies with lenses and as many unpaired controls are needed "
@@ -89,7 +57,13 @@ def _enough(data: Data, limit: float):
     return found, galaxies, None
 
 
-@gate("metadata_auc", "metrics", "a classifier that sees no pixels cannot tell lenses from unpaired controls", uses=[METADATA], unit="AUC")
+@gate(
+    "metadata_auc",
+    "metrics",
+    "a classifier that sees no pixels cannot tell lenses from unpaired controls",
+    uses=[classes.METADATA],
+    unit="AUC",
+)
 def metadata(data: Data, facts) -> object:
     limit = data.tier.gates.metadata_auc_max
     found, galaxies, said = _enough(data, limit - 0.5)
@@ -102,13 +76,13 @@ def metadata(data: Data, facts) -> object:
 
 
 @gate("label_shuffle", "metrics", "the same classifier finds nothing where classes are drawn by lot: no label leaks into what it sees",
-      uses=[METADATA], unit="AUC - 0.5")  # fmt: skip
+      uses=[classes.METADATA], unit="AUC - 0.5")  # fmt: skip
 def label_shuffle(data: Data, facts) -> object:
     limit = data.tier.gates.shuffle_auc_tolerance
-    found, galaxies, said = _enough(data, limit)
+    found, galaxies, said = _enough(data, limit, SHUFFLED)
     if said:
         return said
-    x, y, groups = balance.together(balance.shuffled(found, data.tier.seed))
+    x, y, groups = balance.together(balance.shuffled(found, data.tier.seed, SHUFFLED))
     auc, error = float(roc_auc_score(y, balance.scores(x, y, groups))), (1.0 / (6.0 * galaxies)) ** 0.5
     return judged(abs(auc - 0.5) < limit, f"AUC {auc:.4f} +- {error:.4f} of classes drawn by lot, galaxy by galaxy", measured=abs(auc - 0.5),
                   threshold=limit, n=len(y))  # fmt: skip

@@ -139,18 +139,23 @@ class Few:
 class First:
     """The ``most`` rows with the smallest values of a column (of ``task_id`` if they are equal)."""
 
-    rows: pa.Table
+    parts: tuple[pa.Table, ...]
     by: str
     most: int
     descending: bool = False
 
     def __add__(self, other: "First") -> "First":
-        return First(pa.concat_tables([self.rows, other.rows]), self.by, self.most, self.descending).cut()
+        """Sorted now and then only: most of what is added up is put away again."""
+        found = First(self.parts + other.parts, self.by, self.most, self.descending)
+        return found if sum(t.num_rows for t in found.parts) < 8 * self.most else found.cut()
 
     def cut(self) -> "First":
-        order = "descending" if self.descending else "ascending"
-        ordered = self.rows.sort_by([(self.by, order), ("task_id", "ascending")])
-        return First(ordered.slice(0, self.most).combine_chunks(), self.by, self.most, self.descending)
+        return First((self.rows,), self.by, self.most, self.descending)
+
+    @cached_property
+    def rows(self) -> pa.Table:
+        order = [(self.by, "descending" if self.descending else "ascending"), ("task_id", "ascending")]
+        return pa.concat_tables(self.parts).sort_by(order).slice(0, self.most).combine_chunks()
 
 
 @dataclass(frozen=True)

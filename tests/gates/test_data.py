@@ -61,7 +61,7 @@ def test_notes_add_up_to_the_same_in_any_pieces_and_order(tiny_dataset, pieces):
     def note(part: pa.Table) -> dict:
         r = Rows(part)
         table = r.take(np.ones(len(r), bool), ("task_id", "mag_r"))
-        return {"n": len(r), "least": Least(r["mag_r"].min()), "most": Most(r["mag_r"].max()), "first": First(table, "mag_r", 9).cut(),
+        return {"n": len(r), "least": Least(r["mag_r"].min()), "most": Most(r["mag_r"].max()), "first": First((table,), "mag_r", 9),
                 "few": r.few(r.injected), "each": Each((table.select(["task_id"]),))}  # fmt: skip
 
     found = merged(note(rows.slice(k, step)) for k in reversed(range(0, rows.num_rows, step)))
