@@ -169,7 +169,7 @@ def machine(rows: pa.Table, survey: Path, root: Path) -> float:
     """What two cores of this machine make of two, by the same work in plain processes that know nothing of each other."""
 
     def work(count):
-        with multiprocessing.get_context("fork").Pool(count) as pool:
+        with multiprocessing.get_context("spawn").Pool(count) as pool:
             pool.map(abs, range(count))
             began = time.monotonic()
             pool.starmap(in_process, [(rows, survey, root / f"alone{k}") for k in range(8 * count)], chunksize=1)
@@ -199,7 +199,7 @@ def share(survey: Path, names: list[str], read: int, tier: tiers.Tier) -> float:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser("python -m bench.inject", description=__doc__.splitlines()[0])
-    parser.add_argument("--bricks", type=int, default=320, help="bricks of the train run")
+    parser.add_argument("--bricks", type=int, default=200, help="bricks of the train run")
     parser.add_argument("--debug-bricks", type=int, default=40)
     parser.add_argument("--survey", help="folder on the same disk that keeps the two bricks from run to run")
     parser.add_argument("--no-workers", action="store_true", help="leave the standalone cluster out")
