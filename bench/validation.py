@@ -11,6 +11,7 @@ import os
 import tempfile
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -47,7 +48,7 @@ def write(dataset: store.Dataset, tier: tiers.Tier, rows: pa.Table, count: int) 
         run.commit({})
 
 
-def watched(call) -> tuple[object, float, float]:
+def watched(call) -> tuple[Any, float, float]:
     """(what it returns, seconds, the most memory of this process and its children in MB)."""
     done, peak = threading.Event(), [0.0]
 
@@ -72,7 +73,9 @@ def main() -> None:
     parser.add_argument("--root", help="keep the table here, and use the one that is there")
     args = parser.parse_args()
     os.environ["ARCMILL_MASTER"] = f"local[{CORES}]"
-    from validation.__main__ import GATES, validate  # after the environment is set
+    from lib import spark  # after the environment is set
+    from validation import samples
+    from validation.__main__ import GATES, validate
     from validation.data import Data
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -83,12 +86,17 @@ def main() -> None:
             write(dataset, tier, rows, args.rows)
         mine = [g for g in GATES if g.table == "metrics" and {n.table for n in (*g.notes, *g.uses)} == {"metrics"}]
         data = Data(None, dataset, tier)
-        results, seconds, peak = watched(lambda: validate(data, mine))
+        data.session, start, _ = watched(lambda: spark.session("arcmill bench"))
+        notes = [n for g in mine for n in (*g.notes, *g.uses)] + list(samples.ALL)
+        _, passing, most = watched(lambda: data.prepare(notes))
+        results, judging, peak = watched(lambda: validate(data, mine))
+        seconds = start + passing + judging
         for r in results:
             print(f"{r.gate:22}{r.outcome:16}{'' if r.measured is None else f'{r.measured:.5g}':>12}  {r.message[:110]}")
         print(json.dumps({
             "rows": args.rows, "gates": len(mine), "passed": sum(r.outcome == "pass" for r in results), "seconds": round(seconds, 1),
-            "rows_per_s_core": round(args.rows / seconds / CORES), "passes": data.passes["metrics"], "peak_mb": round(peak),
+            "rows_per_s_core": round(args.rows / seconds / CORES), "rows_per_s_core_pass": round(args.rows / passing / CORES),
+            "seconds_spark_start": round(start, 1), "seconds_pass": round(passing, 1), "seconds_judging": round(judging, 1), "passes": data.passes["metrics"], "peak_mb": round(max(peak, most)),
         }))  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+from joblib import parallel_config
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
@@ -37,7 +38,8 @@ def scores(x: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int = 0) -> n
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
     leaf = int(np.clip(len(y) // 20, 2, 20))  # of few rows small ones, or nothing is found
     model = HistGradientBoostingClassifier(max_iter=60, min_samples_leaf=leaf, random_state=seed)
-    with threadpool_limits(1):  # threads that wait for a busy core make it ten times slower
+    # a thread a fold: those inside of a fold wait for each other, and are ten times slower where a core is busy
+    with threadpool_limits(1), parallel_config("threading", n_jobs=-1):
         return cross_val_predict(model, x, y, groups=groups, cv=folds, method="predict_proba")[:, 1]
 
 
@@ -72,9 +74,9 @@ def metadata_auc(found: classes.Classes) -> float:
     return float(roc_auc_score(y, scores(x, y, groups)))
 
 
-def shuffled(found: classes.Classes, seed: int, most: int = SAMPLE) -> classes.Classes:
+def shuffled(found: classes.Classes, seed: int) -> classes.Classes:
     """The same galaxies, each in a class by lot: what a classifier finds now it has from somewhere else than the classes."""
-    whole = pa.concat_tables([t.slice(0, most) for t in (found.lenses, found.controls)])
+    whole = pa.concat_tables([t.slice(0, SAMPLE) for t in (found.lenses, found.controls)])
     names, at = np.unique(whole["galaxy_id"].to_numpy(), return_inverse=True)
     lens = np.random.default_rng(seed).permutation(np.arange(len(names)) % 2 == 0)[at]
     roles = pa.array(np.where(lens, "injected", "unpaired_control"))
@@ -82,6 +84,6 @@ def shuffled(found: classes.Classes, seed: int, most: int = SAMPLE) -> classes.C
     return classes.Classes(*(whole.filter(pa.array(mine)) for mine in (lens, ~lens)))
 
 
-def galaxies(found: classes.Classes, most: int = SAMPLE) -> int:
+def galaxies(found: classes.Classes) -> int:
     """Different galaxies of the class that has fewest."""
-    return min(len(t["galaxy_id"].slice(0, most).unique()) for t in (found.lenses, found.controls))
+    return min(len(t["galaxy_id"].slice(0, SAMPLE).unique()) for t in (found.lenses, found.controls))

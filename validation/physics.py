@@ -21,7 +21,7 @@ PROBE = {
     "src_x_arcsec": PROBE_OFFSET, "src_y_arcsec": 0.0,
 }  # fmt: skip
 QUANTILES = 6  # bins of theta_e where it is drawn and not of a grid
-EXPECTED, EXPECTED_DRAWN = 16, 48  # arcs of a bin whose mean flux is calculated: where all is drawn, sources differ more
+EXPECTED, EXPECTED_DRAWN = 16, 32  # arcs of a bin whose mean flux is calculated: where all is drawn, sources differ more
 RATIOS = np.linspace(-0.05, 0.05, 2002)  # of magnifications, less 1
 FRACTIONS = np.linspace(0.0, 1.0, 1001)
 PIXEL_ARCSEC, SIDE = 0.05, 256  # on which a PSF's encircled flux is measured

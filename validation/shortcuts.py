@@ -9,7 +9,6 @@ from validation import balance, classes, scan
 from validation.data import Data
 from validation.result import gate, judged, needed, not_applicable, too_few
 
-SHUFFLED = 6_000  # rows of a class, of classes drawn by lot
 LEAST = 20  # stamps of a class, to tell anything by a classifier
 
 
@@ -40,14 +39,14 @@ def matched(data: Data, facts) -> object:
                   message, measured=share, threshold=limits.match_first_rung_min, n=n)  # fmt: skip
 
 
-def _enough(data: Data, limit: float, most: int = balance.SAMPLE):
+def _enough(data: Data, limit: float):
     """(classes, galaxies, what is to be said if they are too few to tell an AUC from guessing)."""
     if not _unpaired(data.tier):
         return None, 0, not_applicable(f"tier {data.tier.name} asks for no unpaired controls")
     found = classes.of(data.noted(classes.METADATA))
-    if not (n := min(found.controls.num_rows, most)):
+    if not (n := min(found.controls.num_rows, balance.SAMPLE)):
         return None, 0, judged(False, "there are no unpaired controls")
-    galaxies = balance.galaxies(found, most)
+    galaxies = balance.galaxies(found)
     if data.tier.gates.small_tier and 2.0 * (1.0 / (6.0 * galaxies)) ** 0.5 > limit:
         return None, galaxies, not_applicable(
             f"{galaxies} different galaxies are too few: {needed(6.0**-0.5, limit):,} galaxies with lenses and as many unpaired controls are needed "
@@ -79,10 +78,10 @@ def metadata(data: Data, facts) -> object:
       uses=[classes.METADATA], unit="AUC - 0.5")  # fmt: skip
 def label_shuffle(data: Data, facts) -> object:
     limit = data.tier.gates.shuffle_auc_tolerance
-    found, galaxies, said = _enough(data, limit, SHUFFLED)
+    found, galaxies, said = _enough(data, limit)
     if said:
         return said
-    x, y, groups = balance.together(balance.shuffled(found, data.tier.seed, SHUFFLED))
+    x, y, groups = balance.together(balance.shuffled(found, data.tier.seed))
     auc, error = float(roc_auc_score(y, balance.scores(x, y, groups))), (1.0 / (6.0 * galaxies)) ** 0.5
     return judged(abs(auc - 0.5) < limit, f"AUC {auc:.4f} +- {error:.4f} of classes drawn by lot, galaxy by galaxy", measured=abs(auc - 0.5),
                   threshold=limit, n=len(y))  # fmt: skip
