@@ -230,7 +230,7 @@ def main(argv: list[str]) -> int:
             for count in (1, 2):
                 with standalone.cluster(workers=count) as found:
                     if count == 1:
-                        injected(dataset(root, "first zip", few), survey, found.address)  # compiles
+                        injected(dataset(root, "zipped", few), survey, found.address)  # compiles
                     walls.append(injected(sets["train"], survey, found.address)["wall"])
             workers = walls[0] / walls[1] / 2
         part = share(survey, names, one["train"]["bytes read"], tier)
