@@ -79,7 +79,8 @@ def _redrawn(row: dict, stamp: dict | None, data: Data) -> float:
     psfs = [cuts.profile(row[f"psfsize_used_{b}_arcsec"], b, data.tier) for b in BANDS]
     side, fluxes = row["stamp_side_pix"], injection.source_fluxes(row)
     (made,), _ = injection.light([row], [stamp["x_pix"]], [stamp["y_pix"]], side, [psfs], [fluxes], row["pixel_scale_arcsec"])
-    off = float(np.abs(reader.planes(stamp)["arc"] - made).max() / np.abs(made).max())
+    peak = float(np.abs(made).max())
+    off = float(np.abs(reader.planes(stamp)["arc"] - made).max()) / peak if peak else np.inf  # a lens too wide for its stamp
     return off if np.isfinite(off) else np.inf
 
 
