@@ -231,7 +231,7 @@ def test_a_star_keeps_its_place_and_flux():
     """Turned, bent and off by parts of a pixel: against the closed form.
 
     A single image's kernel shifts a windowed centroid by up to 0.01 px an axis, whichever kernel it is (the formulas in one dimension give as
-    much); in a coadd it averages out.  Flux is good to 0.1 %.
+    much); in a coadd it averages out.  Lanczos-3 does not reproduce slopes, so its flux is good to 0.1 % only where a distortion stretches it.
     """
     random = np.random.default_rng(8)
     sky = scenes.stars(random, 60, (300, 300), 1.9, faint=300.0, bright=3000.0, level=(50.0,), apart=26.0)
@@ -240,15 +240,16 @@ def test_a_star_keeps_its_place_and_flux():
     grid = Lattice(WCS(header), (300, 300))
     for kernel in ("bilinear", "lanczos3"):
         made = coadd.of(grid, grid.window, [source("a", one.pixels, one.wcs, grid)], NONE, coadd.Settings(kernel)).science[0] - 50.0
-        off = []
+        off, flux = [], []
         for x, y, peak in zip(sky.x, sky.y, sky.peak[0], strict=True):
             i, j = round(x), round(y)
             cut = made[j - 14 : j + 15, i - 14 : i + 15]
             if cut.shape != (29, 29) or not np.isfinite(cut).all():
                 continue
-            assert cut.sum() == pytest.approx(2 * np.pi * 1.9**2 * peak, rel=1e-3)
+            flux.append(cut.sum() / (2 * np.pi * 1.9**2 * peak) - 1.0)
             u, v = scenes.windowed_centroid(cut, 1.9)
             off.append(np.hypot(u - 14 + i - x, v - 14 + j - y))
+        assert np.sqrt(np.mean(np.square(flux))) < (1e-3 if kernel == "lanczos3" else 1e-4)
         assert len(off) > 12 and np.sqrt(np.mean(np.square(off))) < 0.015
 
 
