@@ -158,3 +158,20 @@ def sample(image, quality, mapped, origin, full, feather, lanczos, flux, nodes_x
                     if ix[i] == -1 and iy[i] == -1 and fx[i] == F(0.0) and fy[i] == F(0.0):
                         good[r, at + i] = F(0.0)
                         edge[r, at + i] = F(0.0)
+
+
+@jit.entry()
+def bin_means(values, side, ring, out):
+    """Means of ``side`` x ``side`` px of (bands, h, w) into (bands, rows, columns), NaN if a pixel of the bin or of the ``ring`` around it is."""
+    bands, rows, columns = out.shape
+    for band in range(bands):
+        for j in range(rows):
+            for i in range(columns):
+                total, whole = 0.0, True
+                for y in range(j * side, (j + 1) * side + 2 * ring):
+                    for x in range(i * side, (i + 1) * side + 2 * ring):
+                        v = values[band, y, x]
+                        whole &= v == v
+                        within = ring <= y - j * side < side + ring and ring <= x - i * side < side + ring
+                        total += v if within else F(0.0)
+                out[band, j, i] = F(total / (side * side)) if whole else F(np.nan)
