@@ -167,7 +167,7 @@ def bin_means(values, side, ring, out):
     for band in range(bands):
         for j in range(rows):
             for i in range(columns):
-                total, whole = 0.0, True
+                total, whole = np.float64(0.0), True
                 for y in range(j * side, (j + 1) * side + 2 * ring):
                     for x in range(i * side, (i + 1) * side + 2 * ring):
                         v = values[band, y, x]

@@ -67,20 +67,22 @@ class Pair:
     normal: tuple[float, ...]
 
 
-def bins(image: Image, mapping: Mapping, sigma, sky, side: int = BIN_PIX, share: float = 1.0) -> Bins:
-    """An image's ``Bins``; ``sigma`` (bands,) is the noise of its pixels."""
+def bins(image: Image, mapping: Mapping, sigma, sky, side: int = BIN_PIX, share: float = 1.0, least: float = 0.0) -> Bins:
+    """An image's ``Bins``; ``sigma`` (bands,) is the noise of its pixels; those of a quality of ``least`` or less are left out."""
     window = mapping.window
     y0, x0 = window.y0 // side, window.x0 // side
     my, mx = -(-window.y1 // side) - y0, -(-window.x1 // side) - x0
     made = np.full((image.bands, my, mx), np.nan, np.float32)
     for row in range(0, my, STRIP_BINS):
         rows = min(STRIP_BINS, my - row)
-        strip = Window((y0 + row) * side - ERODED_PIX, x0 * side - ERODED_PIX, (y0 + row + rows) * side + ERODED_PIX, (x0 + mx) * side + ERODED_PIX)
+        strip = Window(
+            (y0 + row) * side - ERODED_PIX, x0 * side - ERODED_PIX, (y0 + row + rows) * side + ERODED_PIX, (x0 + mx) * side + ERODED_PIX
+        )
         inner = strip & window
         values = np.full((image.bands, *strip.shape), np.nan, np.float32)
         patch = resample.onto(image, mapping, inner)
         ys, xs = inner.slices(strip)
-        values[:, ys, xs] = np.where(patch.good > 0, patch.values, np.float32(np.nan))
+        values[:, ys, xs] = np.where(patch.good > least, patch.values, np.float32(np.nan))
         loops.bin_means(values, side, ERODED_PIX, made[:, row : row + rows])
     return Bins((y0, x0), made, np.asarray(sigma, np.float32) / side, np.asarray(sky, np.float32), share)
 
@@ -152,9 +154,10 @@ def _fitted(x, y, noise, sky, gy, gx, key) -> Pair | None:
     basis = np.stack([np.ones(x.size), gy[kept] - middle[0], gx[kept] - middle[1]])
     normal = basis @ basis.T
     tilt_x, tilt_y = (np.linalg.lstsq(basis.T, v, rcond=None)[0] for v in (x, y))
-    means = float(x.mean()), float(y.mean())
+    scatter_x, scatter_y = float(np.sqrt(noise_x)), float(np.sqrt(ratio * noise_x))
+    i, j, band = key
     return Pair(
-        *key, int(x.size), slope, intercept, float(information), *means, residual, np.sqrt(noise_x), np.sqrt(ratio * noise_x), middle,
+        i, j, band, int(x.size), slope, intercept, float(information), float(x.mean()), float(y.mean()), residual, scatter_x, scatter_y, middle,
         tuple(map(float, tilt_x)), tuple(map(float, tilt_y)), tuple(map(float, normal.ravel())),
     )  # fmt: skip
 

@@ -234,7 +234,9 @@ def _tilted(made: Table, pairs, band, gain, offset, apart, variance, label, anch
         members = label == group
         reference = found[anchors[group]] if anchors is not None and anchors[group] >= 0 else found[members].mean(axis=0)
         found[members, 1:] -= reference[1:]
-        at = made.middle[members] - (made.middle[anchors[group]] if anchors is not None and anchors[group] >= 0 else made.middle[members].mean(axis=0))
+        at = made.middle[members] - (
+            made.middle[anchors[group]] if anchors is not None and anchors[group] >= 0 else made.middle[members].mean(axis=0)
+        )
         found[members, 0] -= reference[0] + at @ reference[1:]
     made.slope[:, band] = found[:, 1:]
     made.said.append(f"[GRID] band {band}: overlaps differ by up to {worst:.1f} sigma beyond offsets, slopes are fitted")

@@ -9,7 +9,7 @@ from lib.mosaic import coadd, image, lattice, mapping, overlaps, solve, stack
 from tests.mosaic.scenes import Scene
 
 RING_PIX = 12
-LEAST_PIX = 400  # of a ring on either side
+LEAST_PIX = 3000  # of a ring on either side: medians of fewer tell of the noise
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,15 @@ def mosaic(scene: Scene, settings: coadd.Settings | None = None, normalise: bool
         middles = np.array([((m.window.y0 + m.window.y1) / 2, (m.window.x0 + m.window.x1) / 2) for m in mappings])
         table = solve.table(found, middles, bands)
     sources = [
-        coadd.Source(f"{k:03d}", mappings[k], scene.frames[k].shape, lambda _, k=k: images[k], table.gain[k], table.offset[k], noises[k] * table.gain[k])
+        coadd.Source(
+            f"{k:03d}",
+            mappings[k],
+            scene.frames[k].shape,
+            lambda _, k=k: images[k],
+            table.gain[k],
+            table.offset[k],
+            noises[k] * table.gain[k],
+        )
         for k in range(number)
     ]
     sky = np.median(np.array(skies) * table.gain + table.offset, axis=0)
@@ -60,16 +68,17 @@ def covered_by(scene: Scene) -> np.ndarray:
 
 def residual(made, truth, sets) -> np.ndarray:
     """(bands, ny, nx): the mosaic minus the truth, after one gain and offset a band for all of it."""
-    left = np.empty_like(truth)
+    left, made = np.empty_like(truth), made.astype(float)  # polyfit of float32 finds no rank in millions of points
     for band in range(len(truth)):
         good = np.isfinite(made[band]) & (sets > 0)
         bright = good & (truth[band] < np.quantile(truth[band], 0.995))  # cores of stars tell of kernels
-        gain, offset = np.polyfit(made[band][bright], truth[band][bright], 1)
-        for _ in range(3):
-            off = gain * made[band] + offset - truth[band]
+        middle = float(np.median(made[band][bright]))
+        kept, off = bright, truth[band] * 0.0
+        for _ in range(4):
+            gain, offset = np.polyfit(made[band][kept] - middle, truth[band][kept] - middle, 1)
+            off = gain * (made[band] - middle) + offset + middle - truth[band]
             kept = bright & (np.abs(off) < 4 * 1.4826 * np.median(np.abs(off[bright])))
-            gain, offset = np.polyfit(made[band][kept], truth[band][kept], 1)
-        left[band] = gain * made[band] + offset - truth[band]
+        left[band] = off
     return left
 
 

@@ -59,7 +59,7 @@ def test_errors_of_slopes_are_what_their_information_says(s1):
 
 def test_collapsed_gains_would_be_seen(s1):
     """The fault that a seam test alone lets through: all gains times a small number."""
-    scene, pairs, middles = s1
+    _scene, pairs, middles = s1
     table = solve.table(pairs, middles, 3)
     np.testing.assert_allclose(np.log(table.gain).mean(axis=0), 0.0, atol=1e-6)
 
@@ -132,7 +132,7 @@ def test_a_gain_at_the_limit_is_told_and_its_offset_is_solved_again():
     table = solve.table(all_pairs(bins), middles, 1, anchored=False)
     assert table.gain.max() == pytest.approx(2.0) and table.clipped[1, 0] and not table.clipped[[0, 2], 0].any()
     assert any("clipped" in line for line in table.said)
-    at = [p for p in all_pairs(bins)]
+    at = list(all_pairs(bins))
     for p in at:  # the offsets close the gap at the overlaps' means
         left = table.gain[p.i, 0] * p.x + table.offset[p.i, 0] - table.gain[p.j, 0] * p.y - table.offset[p.j, 0]
         assert abs(left) < 1.0
@@ -238,7 +238,7 @@ class TestTwoTiles:
         other[:, :, :64] += 500.0
         mask = np.zeros((96, 128), bool)
         mask[:, 64:] = True
-        gains, offsets = compute_tile_photometric_scaling(self.sky, other, mask=mask)
+        gains, _offsets = compute_tile_photometric_scaling(self.sky, other, mask=mask)
         np.testing.assert_allclose(gains, self.gain, rtol=2e-3)
 
     def test_the_gain_is_clipped(self):
