@@ -45,11 +45,11 @@ def _quality(place: Place, row: dict, cut) -> np.ndarray | None:
     if row["kind"] != "ccd":
         return None
     found = None
-    if row["weight_path"]:
+    if row.get("weight_path"):
         found = np.asarray(_cut(place, row["weight_path"], row["hdu"], cut), np.float32)
         typical = _median_weight(place, row["weight_path"], row["hdu"])
         found = np.where(found > 0, found / np.float32(typical), np.float32(0.0))
-    if row["mask_path"]:
+    if row.get("mask_path"):
         good = np.asarray(_cut(place, row["mask_path"], row["hdu"], cut)) == 0
         found = good.astype(np.float32) if found is None else found * good
     return found
@@ -78,7 +78,7 @@ def _cut(place: Place, name: str, hdu: int, cut):
 
 @lru_cache(maxsize=KEPT)
 def _all(place: Place, name: str, hdu: int) -> np.ndarray:
-    with scan.opened(place, name) as file:
+    with scan.opened(place, name, mapped=False) as file:
         if hdu >= len(file) or file[hdu].data is None:
             raise RowError("unreadable", f"{name} has no image in HDU {hdu}")
         return np.array(file[hdu].data)

@@ -31,13 +31,13 @@ def files(place: Place) -> list[str]:
 
 
 @contextmanager
-def opened(place: Place, name: str):
-    """A FITS file of a folder or a bucket; one that cannot be read is a ``RowError``."""
+def opened(place: Place, name: str, mapped: bool = True):
+    """A FITS file of a folder or a bucket, ``mapped`` into memory where it can be; one that cannot be read is a ``RowError``."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", AstropyWarning)
             source = str(place.local / name) if place.local else io.BytesIO(place.read(name))
-            with fits.open(source, memmap=place.local is not None) as file:
+            with fits.open(source, memmap=mapped and place.local is not None) as file:
                 yield file
     except FileNotFoundError as error:
         raise RowError("missing_file", f"{name} does not exist") from error
@@ -119,7 +119,7 @@ def _whole(place: Place, name: str, file, number: int) -> None:
     info = hdu.fileinfo()
     if isinstance(hdu, fits.CompImageHDU) or name.endswith(".gz") or info is None or place.local is None:
         return
-    if (place.local / name).stat().st_size < info["datLoc"] + abs(hdu.header["BITPIX"]) // 8 * hdu.size:
+    if (place.local / name).stat().st_size < info["datLoc"] + hdu.size:
         raise RowError("unreadable", f"{name} is truncated: HDU {number} needs more bytes than there are")
 
 
