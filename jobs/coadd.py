@@ -141,7 +141,7 @@ class Job:
         last = number == len(self.recipe.level) - 1
         self.produce(
             [(t, [fixed[n] for n in t["inputs"] if n in fixed]) for t in mine],
-            partial(_coadded, level=level, sky=sky, where=self.where, run=self.run.run_id, last=last),
+            partial(_coadded, level=level, sky=sky, where=self.where, run=self.run.run_id, last=last, gpu=self.recipe.gpu),
         )
 
     def _canvas(self, band: str):
@@ -222,11 +222,11 @@ def _compared(chunk: list[tuple[str, str]], level: int, where: Where) -> Iterato
     yield {"overlaps": tiles.table(engine.compare(chunk, level, where), schemas.OVERLAPS)}, {}
 
 
-def _coadded(chunk: tuple, level, sky, where: Where, run: str, last: bool) -> Iterator:
+def _coadded(chunk: tuple, level, sky, where: Where, run: str, last: bool, gpu: bool) -> Iterator:
     from lib.frames import products, read
 
     tile, inputs = chunk
-    row = engine.made(tile, inputs, level, sky, where, run)
+    row = engine.made(tile, inputs, level, sky, where, run, spark.gpu() if gpu else None)
     counts: dict[str, float] = {row["status"]: 1, "resampled": row["resampled"]}
     if last and row["status"] == OK:
         number = coverage.histogram(read._cut(where.data, row["path"], products.COVERAGE, np.s_[...]))

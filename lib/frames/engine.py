@@ -11,7 +11,7 @@ import numpy as np
 from lib.errors import OK, RowError
 from lib.frames import plan, products, read, scan
 from lib.frames.recipe import Level
-from lib.mosaic import coadd, coverage, image, mapping, overlaps, polish, resample, solve, stack
+from lib.mosaic import backend, coadd, coverage, image, mapping, overlaps, polish, resample, solve, stack
 from lib.mosaic.image import Image
 from lib.mosaic.lattice import Lattice, Window
 from lib.place import Place
@@ -152,8 +152,8 @@ def solved(known: list[dict], rows: list[dict], level: Level, planes: int) -> so
     return solve.table(pairs, middles, planes, healthy=healthy, anchored=level.anchored, tilts=level.tilts, gains=level.gains)
 
 
-def made(tile: dict, inputs: list[Input], level: Level, sky, where: Where, run: str) -> dict:
-    """A tile's row of COADDS; its pixels are in the data set when it is there."""
+def made(tile: dict, inputs: list[Input], level: Level, sky, where: Where, run: str, gpu: int | None = None) -> dict:
+    """A tile's row of COADDS; its pixels are in the data set when it is there. ``gpu`` is the device to try."""
     began = time.process_time()
     grid, window = plan.lattice_of(tile), plan.window_of(tile)
     sources, depth, resampled = [], [], 0
@@ -173,7 +173,7 @@ def made(tile: dict, inputs: list[Input], level: Level, sky, where: Where, run: 
     base |= {"inputs": len(sources), "resampled": resampled, "unit": unit, "backend": "numba", "rejected": 0.0, "covered": 0.0}
     if not sources:
         return base | {"status": "no_coverage", "error": "no image meets the tile", "seconds": time.process_time() - began}
-    block = coadd.of(grid, window, sources, np.asarray(sky, np.float32), level.settings)
+    block, base["backend"] = backend.coadd(grid, window, sources, np.asarray(sky, np.float32), level.settings, gpu)
     if level.equalise_rgb and tile["planes"] == 3:
         gains, _ = polish.rgb_gains(block.science)
         block.science[...] *= gains[:, None, None]
