@@ -1,6 +1,7 @@
 """What of seams is left in a mosaic whose truth is known; and the steps from frames to mosaic in memory, as a caller of the library has them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -16,7 +17,12 @@ LEAST_PIX = 3000  # of a ring on either side: medians of fewer tell of the noise
 class Made:
     block: stack.Block
     table: solve.Table
-    sets: np.ndarray  # (ny, nx) which frames cover a pixel, a bit each
+    scene: Scene
+
+    @cached_property
+    def sets(self) -> np.ndarray:
+        """(ny, nx) which frames cover a pixel, a bit each."""
+        return covered_by(self.scene)
 
 
 def mosaic(scene: Scene, settings: coadd.Settings | None = None, normalise: bool = True) -> Made:
@@ -50,7 +56,7 @@ def mosaic(scene: Scene, settings: coadd.Settings | None = None, normalise: bool
         for k in range(number)
     ]
     sky = np.median(np.array(skies) * table.gain + table.offset, axis=0)
-    return Made(coadd.of(grid, grid.window, sources, sky, settings or coadd.Settings()), table, covered_by(scene))
+    return Made(coadd.of(grid, grid.window, sources, sky, settings or coadd.Settings()), table, scene)
 
 
 def covered_by(scene: Scene) -> np.ndarray:
