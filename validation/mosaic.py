@@ -110,7 +110,7 @@ def _seams(data: Mosaic, _facts: dict) -> Result:
         seen = np.full((len(pixels), POINTS), np.nan)
         for row, science in stored.values():
             tile = data.tiles[row["tile_id"]]
-            if tile["band"] != data.tiles[row["tile_id"]]["band"] or name not in tile["inputs"]:
+            if name not in tile["inputs"]:
                 continue
             grid = plan.lattice_of(tile).cut(plan.window_of(tile))
             found = _nearest(science, *lattice.pixel_of(grid, ra, dec))

@@ -173,7 +173,10 @@ def made(tile: dict, inputs: list[Input], level: Level, sky, where: Where, run: 
     base |= {"inputs": len(sources), "resampled": resampled, "unit": unit, "backend": "numba", "rejected": 0.0, "covered": 0.0}
     if not sources:
         return base | {"status": "no_coverage", "error": "no image meets the tile", "seconds": time.process_time() - began}
-    block, base["backend"] = backend.coadd(grid, window, sources, np.asarray(sky, np.float32), level.settings, gpu)
+    try:
+        block, base["backend"] = backend.coadd(grid, window, sources, np.asarray(sky, np.float32), level.settings, gpu)
+    except RowError as error:  # an image that was read before has been damaged meanwhile
+        return base | {"status": error.code, "error": str(error), "seconds": time.process_time() - began}
     if level.equalise_rgb and tile["planes"] == 3:
         gains, _ = polish.rgb_gains(block.science)
         block.science[...] *= gains[:, None, None]

@@ -1,5 +1,6 @@
 """Which tiles there are, and which images each may be made from: rows of TILES, from the frames' rows and a recipe alone."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,12 +29,16 @@ class Item:
 
 
 def judged(rows: list[dict], recipe: Recipe) -> list[dict]:
-    """The frames' rows; those whose unit is not the recipe's, or the first frame's of its band, have status wrong_unit."""
+    """The frames' rows; those whose unit is not the recipe's, or that of most frames of their band, have status wrong_unit."""
     found: list[dict] = []
-    units: dict[str, str] = {}
+    counts: dict[str, Counter] = {}
     for row in rows:
         if row["status"] == OK:
-            wanted = recipe.unit or units.setdefault(row["band"], row["unit"])
+            counts.setdefault(row["band"], Counter())[row["unit"]] += 1
+    units = {band: sorted(of.items(), key=lambda item: (-item[1], item[0]))[0][0] for band, of in counts.items()}
+    for row in rows:
+        if row["status"] == OK:
+            wanted = recipe.unit or units[row["band"]]
             if row["unit"] != wanted:
                 row = row | {
                     "status": "wrong_unit",

@@ -90,7 +90,7 @@ class Recipe:
     lattice: Lattice = Lattice()
     polish: Polish = Polish()
     calibrate: bool = True  # to nanomaggies, where a table of CCDs gives zero points
-    unit: str = ""  # of all frames; another one is told and its frame left out; "" takes the first's
+    unit: str = ""  # of all frames; another one is told and its frame left out; "" takes that of most
     gpu: bool = False  # where the executor was given one
 
     def __post_init__(self):

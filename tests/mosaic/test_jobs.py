@@ -7,6 +7,7 @@ import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
 
+from lib.errors import InputError
 from lib.frames import recipe as recipes
 from tests.mosaic import files, seams
 
@@ -132,7 +133,7 @@ def test_a_run_that_is_stopped_goes_on(tmp_path, frames, monkeypatch, caplog):
     table = coadd.Job._table
     with monkeypatch.context() as patch:
         patch.setattr(coadd.Job, "_table", lambda job, number, *rest: _stop() if number == 1 else table(job, number, *rest))
-        assert main(["coadd", *flags]) == 130
+        assert main(["coadd", *flags]) == 3
     with caplog.at_level(logging.INFO):
         assert main(["coadd", *flags]) == 0
     assert "goes on" in caplog.text
@@ -141,7 +142,7 @@ def test_a_run_that_is_stopped_goes_on(tmp_path, frames, monkeypatch, caplog):
 
 
 def _stop():
-    raise KeyboardInterrupt
+    raise InputError("stopped")
 
 
 def test_the_plan_is_printed_and_nothing_is_written(tmp_path, frames, caplog):
