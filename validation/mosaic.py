@@ -8,7 +8,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -33,6 +33,7 @@ class Mosaic:
     dataset: store.Dataset
     recipe: recipe.Recipe
     frames: place.Place
+    broken: dict[str, Exception] = field(default_factory=dict)  # as gates expect it; nothing is computed beforehand here
 
     def rows(self, table: str) -> list[dict]:
         return runs.read(self.dataset, table).to_pylist()

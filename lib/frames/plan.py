@@ -164,7 +164,8 @@ def _batch(whole: Lattice, items: list[Item], settings: recipes.Lattice):
         ):
             batches.append([])
     if len(batches) > 1 and len(batches[-1]) < settings.batch_least:
-        batches[-2] += batches.pop()
+        short = batches.pop()
+        batches[-1] += short
     for batch in batches:
         y0, x0 = min(prints[k].y0 for k in batch), min(prints[k].x0 for k in batch)
         y1, x1 = max(prints[k].y1 for k in batch), max(prints[k].x1 for k in batch)
