@@ -88,7 +88,7 @@ def residual(made, truth, sets) -> np.ndarray:
     return left
 
 
-def steps(left, sets) -> np.ndarray:
+def steps(left, sets, least: int = LEAST_PIX) -> np.ndarray:
     """The step across each border between regions that other frames cover: the difference of the medians of 12 px rings on its two sides."""
     found = []
     regions = [int(s) for s in np.unique(sets) if s]
@@ -98,6 +98,6 @@ def steps(left, sets) -> np.ndarray:
             here, there = (sets == one) & rings[other], (sets == other) & rings[one]
             for band in left:
                 a, b = band[here & np.isfinite(band)], band[there & np.isfinite(band)]
-                if min(a.size, b.size) >= LEAST_PIX:
+                if min(a.size, b.size) >= least:
                     found.append(abs(float(np.median(a)) - float(np.median(b))))
     return np.array(found)
