@@ -33,7 +33,8 @@ class Mosaic:
     dataset: store.Dataset
     recipe: recipe.Recipe
     frames: place.Place
-    broken: dict[str, Exception] = field(default_factory=dict)  # as gates expect it; nothing is computed beforehand here
+    facts: dict[str, dict] = field(default_factory=dict)  # as gates expect them; nothing is computed beforehand here
+    broken: dict[str, Exception] = field(default_factory=dict)
 
     def rows(self, table: str) -> list[dict]:
         return runs.read(self.dataset, table).to_pylist()
