@@ -132,7 +132,7 @@ class Job:
                 one["healthy"] = False
         pairs = engine.meeting(known) if level.normalise else []
         self.produce([pairs[k : k + PAIRS] for k in range(0, len(pairs), PAIRS)], partial(_compared, level=number, where=self.where))
-        table = engine.solved(known, self.rows("overlaps", level=number) if level.normalise else [], level, planes)
+        table = engine.solved(known, [r for r in self.rows("overlaps", level=number) if r["one"] in images], level, planes)
         self._table(number, known, table)
         for line in table.said:
             cli.log.warning("%s", line)

@@ -145,6 +145,24 @@ def _stop():
     raise InputError("stopped")
 
 
+def test_each_filter_is_a_mosaic_of_its_own(tmp_path, scene):
+    """Frames of two filters in one folder, their overlaps and depths apart: each gets the gains that it gets alone."""
+    from tests.mosaic import scenes
+
+    one = [scenes.Frame(f.pixels[:1], f.header, f.shape, f.origin, f.turn) for f in scene.frames]
+    folder = tmp_path / "frames"
+    files.write(folder, scenes.Scene(scene.canvas, scene.shape, scene.sky, one), FILTER="g")
+    for path in sorted(folder.glob("frame-0*.fits"))[:4]:
+        with fits.open(path) as file:
+            file[0].header["FILTER"] = "r"
+            file.writeto(folder / f"red-{path.name}")
+    assert files.run(folder, tmp_path, "survey") == 0
+    made = {r["band"]: r for r in files.table(tmp_path, "survey", "coadds") if r["level_name"] == "polished"}
+    assert {b: r["inputs"] for b, r in made.items()} == {"g": 9, "r": 4}
+    found = {r["image"]: r["gain"] for r in files.table(tmp_path, "survey", "normalisation")}
+    assert len(found) == 13 and all(0.7 < g < 1.4 for g in found.values())
+
+
 def test_the_plan_is_printed_and_nothing_is_written(tmp_path, frames, caplog):
     from jobs.__main__ import main
 
