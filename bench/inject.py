@@ -9,6 +9,7 @@ import argparse
 import cProfile
 import dataclasses
 import json
+import multiprocessing
 import os
 import pstats
 import subprocess
@@ -38,7 +39,7 @@ from tests import simulated
 MARGIN = 60  # pixels from a brick's edge to a host
 STAGES = {
     "windows and checks": ("of", "cuts.py"), "arcs (render)": ("draw", "render.py"), "expected magnification": ("of_source", "magnification.py"),
-    "images": ("images", "magnification.py"), "measures": ("measure", "arcs.py"), "noise": ("expose", "injection.py"),
+    "images": ("images", "magnification.py"), "measures": ("measure", "arcs.py"), "noise": ("_expose", "injection.py"),
     "encoding": ("pixel_columns", "encoding.py"), "tables": ("table", "rows.py"), "Parquet": ("write", "parquet.py"),
     "close, digest, put": ("commit", "parts.py"),
 }  # fmt: skip
@@ -105,6 +106,7 @@ def dataset(root: Path, name: str, rows: pa.Table) -> store.Dataset:
 def injected(data: store.Dataset, survey: Path, master: str) -> dict:
     """The record of a run of the job, and its wall seconds."""
     argv = ["inject", "--survey", str(survey), "--tier", "train", "--root", str(data.root), "--dataset", data.name, "--fresh"]
+    argv += ["--unsafe-skip-promotion", "a bench"]
     if master.startswith("local"):
         done = subprocess.run(
             [sys.executable, "-m", "jobs", *argv], env=os.environ | {"ARCMILL_MASTER": master}, capture_output=True, text=True
@@ -163,6 +165,20 @@ def naive(rows: pa.Table, survey: Path, root: Path) -> float:
         Brick.windows = ours  # type: ignore[method-assign]
 
 
+def machine(rows: pa.Table, survey: Path, root: Path) -> float:
+    """What two cores of this machine make of two, by the same work in plain processes that know nothing of each other."""
+
+    def work(count):
+        with multiprocessing.get_context("spawn").Pool(count) as pool:
+            pool.map(abs, range(count))
+            began = time.monotonic()
+            pool.starmap(in_process, [(rows, survey, root / f"alone{k}") for k in range(8 * count)], chunksize=1)
+            return time.monotonic() - began
+
+    work(2)
+    return work(1) / work(2)
+
+
 def stages(stats: pstats.Stats, stamps: int) -> list[tuple[str, float]]:
     """(stage, CPU microseconds a stamp), from the profile's cumulative times, and the rest."""
     found, total = Counter(), stats.total_tt  # type: ignore[attr-defined]
@@ -183,8 +199,8 @@ def share(survey: Path, names: list[str], read: int, tier: tiers.Tier) -> float:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser("python -m bench.inject", description=__doc__.splitlines()[0])
-    parser.add_argument("--bricks", type=int, default=96, help="bricks of the train run")
-    parser.add_argument("--debug-bricks", type=int, default=12)
+    parser.add_argument("--bricks", type=int, default=200, help="bricks of the train run")
+    parser.add_argument("--debug-bricks", type=int, default=40)
     parser.add_argument("--survey", help="folder on the same disk that keeps the two bricks from run to run")
     parser.add_argument("--no-workers", action="store_true", help="leave the standalone cluster out")
     args = parser.parse_args(argv)
@@ -207,11 +223,14 @@ def main(argv: list[str]) -> int:
         _, dense_profile = in_process(dense_rows, survey, root, profiled=True)
         rate = {name: r["stamps"] / r["wall"] for name, r in one.items()}
         efficiency = one["train"]["wall"] / two["wall"] / 2
+        limit = machine(few, survey, root)
         workers = 0.0
         if not args.no_workers:
             walls = []
             for count in (1, 2):
                 with standalone.cluster(workers=count) as found:
+                    if count == 1:
+                        injected(dataset(root, "zipped", few), survey, found.address)  # compiles
                     walls.append(injected(sets["train"], survey, found.address)["wall"])
             workers = walls[0] / walls[1] / 2
         part = share(survey, names, one["train"]["bytes read"], tier)
@@ -232,7 +251,7 @@ def main(argv: list[str]) -> int:
             "stamps_per_s_core_train": round(rate["train"], 1), "stamps_per_s_core_debug": round(rate["debug"], 1),
             "ratio_whole_plane": round(planes / cpu, 1), "worker_peak_mb": max(r["peak_mb"] for r in (*one.values(), two)),
             "bytes_share": round(part, 4), "bytes_per_stamp": round(one["train"]["bytes read"] / one["train"]["stamps"]),
-            "efficiency_2_cores": round(efficiency, 3), "efficiency_2_workers": round(workers, 3),
+            "efficiency_2_cores": round(efficiency, 3), "efficiency_2_workers": round(workers, 3), "machine_2_cores": round(limit, 3),
         }))  # fmt: skip
     return 0
 

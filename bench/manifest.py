@@ -13,9 +13,10 @@ import threading
 import time
 from pathlib import Path
 
-from lib import config, runs, spark, store, tiers
+from lib import config, runs, store, tiers
 from tests import simulated
-from validation import balance
+from validation import balance, classes, shortcuts
+from validation.data import Data
 
 CORES = 2
 CHUNK = 100_000  # galaxies a file
@@ -83,7 +84,7 @@ def main() -> None:
         path.write_text(text.replace(old, f"hosts = {{ train = {hosts['train']}, val = {hosts['val']}, test = {hosts['test']} }}"))
         dataset = store.Dataset.at(root, "bench", "train")
         simulate(dataset, tier, args.galaxies, args.bricks)
-        where = ["--tier", str(path), "--root", root, "--dataset", "bench"]
+        where = ["--tier", str(path), "--root", root, "--dataset", "bench", "--unsafe-skip-promotion", "a bench of simulated parents"]
         plain, _ = timed(["manifest", *where, "--controls", "paired"])
         made = json.loads(runs.records(dataset)[-1]["counts"])["rows"]["manifest"]
         matched, peak = timed(["manifest", *where, "--replace"])
@@ -93,11 +94,12 @@ def main() -> None:
             "rows_per_s_core_matched": round(made / matched / CORES),
             "peak_mb": round(peak),
         }
-        columns = ["task_id", "galaxy_id", "role", "match_rung", *balance.FEATURES]
-        classes = balance.classes(spark.read(spark.session("arcmill bench"), dataset, "manifest", columns))
+        (note,) = shortcuts.matched.notes
+        facts = Data(None, dataset, tier).noted(note)
+        both = classes.of(facts)
         found |= {
-            "first_rung_share": round(classes.first_rung_share, 4), "metadata_auc": round(balance.metadata_auc(classes), 4),
-            "smd_max": round(max(balance.differences(classes, tier.controls.tolerance).values()), 4),
+            "first_rung_share": round(facts["rungs"][1] / facts["n"], 4), "metadata_auc": round(balance.metadata_auc(both), 4),
+            "smd_max": round(max(balance.differences(both, tier.controls.tolerance).values()), 4),
         }  # fmt: skip
         print(json.dumps(found))
 

@@ -104,13 +104,13 @@ def codec(path: Path) -> dict[str, float]:
 
 def asked(folder, name, x, y) -> None:
     """Requests and bytes of the windows, by the gap that is read over."""
-    held = source.GAP_DISK
+    held = source.GAP
     for gap in GAPS:
-        source.GAP_DISK = gap
+        source.GAP = gap
         image = Image(folder, name)
         image.windows(x, y, STAMP, STAMP)
         print(f"  gap {gap >> 10:5d} kB: {image.source.requests:3d} requests, {image.source.bytes_read / 1e6:5.2f} MB")
-    source.GAP_DISK = held
+    source.GAP = held
 
 
 def main() -> None:

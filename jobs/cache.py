@@ -52,12 +52,13 @@ def main(argv: list[str]) -> None:
     if root == roots.Folder(target):
         raise ConfigError(f"--source and --survey are the same folder, {target}")
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
+    skipped = cli.promoted(args, dataset, tier)
     names = sorted(set(runs.read(dataset, "manifest", ["brickname"])["brickname"].to_pylist()))
     if wrong := [name for name in names if not BRICKNAME.fullmatch(name)]:
         raise InputError(f"the manifest has bricks of no brick's name: {', '.join(wrong[:3])}")
     settings = config.plain(tier)
     inputs = {"manifest": runs.committed(dataset, "manifest"), "source": str(root), "survey": str(target)}
-    with runs.start(dataset, "cache", ["cache"], settings, inputs, fresh=args.fresh, replace=args.replace) as run:
+    with runs.start(dataset, "cache", ["cache"], settings, inputs, fresh=args.fresh, replace=args.replace, told=skipped) as run:
         if run.reused and _settled(runs.read(dataset, "cache"), target):
             cli.report(run.reused)
             return

@@ -5,9 +5,10 @@ import json
 import logging
 import sys
 
-from lib import place, tiers
+from lib import place, promotion, tiers
 from lib.errors import OK, InputError, TooManyFailed
 from lib.place import Place
+from lib.store import Dataset
 from lib.tiers import Tier
 
 log = logging.getLogger("arcmill")
@@ -20,10 +21,18 @@ def parser(name: str, about: str, *, tables: bool = True) -> argparse.ArgumentPa
         out.add_argument("--tier", required=True, help=f"recipe: {', '.join(tiers.names())}, or a .toml file")
         out.add_argument("--root", required=True, help="folder that holds the data sets")
         out.add_argument("--dataset", required=True, help="name of the data set under the root")
+        out.add_argument(
+            "--unsafe-skip-promotion", metavar="REASON", help="begin though the tier before is not promoted; every later report tells why"
+        )
         again = out.add_mutually_exclusive_group()
         again.add_argument("--replace", action="store_true", help="replace what was made here with other settings, code or inputs")
         again.add_argument("--fresh", action="store_true", help="make it anew, even if nothing changed")
     return out
+
+
+def promoted(args: argparse.Namespace, dataset: Dataset, tier: Tier) -> dict:
+    """Refuse a tier that comes after one that is not promoted; what the run's record is to tell if that is skipped."""
+    return promotion.require(dataset, tier, args.unsafe_skip_promotion)
 
 
 def survey(text: str) -> Place:

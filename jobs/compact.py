@@ -62,22 +62,15 @@ def main(argv: list[str]) -> None:
         rows, size = sum(f["rows"] for f in before), sum(f["bytes"] for f in before)
         chunks = plan(found, pieces.pieces, size / max(1, rows), args.target_mb * 1e6)
         if len(chunks) >= len(before):
-            cli.log.info(
-                "%s: %d files of %.0f MB on average, fewer would be larger than %d MB",
-                args.table,
-                len(before),
-                size / 1e6 / len(before),
-                args.target_mb,
-            )
+            mean = size / 1e6 / len(before)
+            cli.log.info("%s: %d files of %.0f MB, fewer would be larger than %d MB", args.table, len(before), mean, args.target_mb)
             return
         with spark.progress(session, "compact"):
             spark.produce(session, run, chunks, partial(merged, dataset=dataset, table=args.table))
-            require_same(
-                sum(found, Counter()),
-                sum(spark.Pieces(session, dataset, args.table, run.files).map(contents, ["task_id", "split"]), Counter()),
-            )
+            now = spark.Pieces(session, dataset, args.table, run.files).map(contents, ["task_id", "split"])
+            require_same(sum(found, Counter()), sum(now, Counter()))
         run.recommit(record)
-        cli.log.info("%s: %d files are now %d, %d rows in each split as before", args.table, len(before), len(run.files), rows)
+        cli.log.info("%s: %d files are now %d, with the same %d rows", args.table, len(before), len(run.files), rows)
 
 
 def require_same(before: Counter, after: Counter) -> None:

@@ -59,13 +59,16 @@ def main(argv: list[str]) -> None:
     tier = tiers.load(args.tier)
     survey = cli.survey(args.survey)
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
+    skipped = cli.promoted(args, dataset, tier)
     session = spark.session("arcmill inject")
     pieces = spark.Pieces(session, dataset, "manifest")
     found: Counter = sum(map(Counter, pieces.map(sizes, ["brickname"])), Counter())
     planned = chunks.of_bricks(found)
     inputs = {"manifest": runs.committed(dataset, "manifest"), "coadds": _coadds(pieces, survey, sorted(found))}
     tables = ["stamps", "metrics"]
-    with runs.start(dataset, "inject", tables, config.plain(tier), inputs, fresh=args.fresh, replace=args.replace, resumes=True) as run:
+    with runs.start(
+        dataset, "inject", tables, config.plain(tier), inputs, fresh=args.fresh, replace=args.replace, resumes=True, told=skipped
+    ) as run:
         if run.reused:
             cli.require_made(cli.report(run.reused), tier)
             return

@@ -70,6 +70,7 @@ def main(argv: list[str]) -> None:
     if args.controls:
         tier = tiers.with_controls(tier, args.controls)
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
+    skipped = {} if args.plan else cli.promoted(args, dataset, tier)
     paths, hard = negatives.galaxies(args.negatives, tier) if args.negatives else ([], None)
     if args.plan:
         tell(estimate(dataset, tier, hard), tier)
@@ -78,7 +79,7 @@ def main(argv: list[str]) -> None:
     inputs: dict = {"parent": runs.committed(dataset, "parent")}
     inputs |= {"controls": args.controls} if args.controls in ("paired", "unpaired") else {}
     inputs |= {"negatives": place.fingerprint(paths)} if paths else {}
-    with runs.start(dataset, "manifest", ["manifest"], settings, inputs, fresh=args.fresh, replace=args.replace) as run:
+    with runs.start(dataset, "manifest", ["manifest"], settings, inputs, fresh=args.fresh, replace=args.replace, told=skipped) as run:
         if run.reused:
             cli.report(run.reused)
             return

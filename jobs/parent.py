@@ -64,7 +64,8 @@ def main(argv: list[str]) -> None:
     inputs["known lenses"] = sorted(lists)
     known, lists_told = known_lenses(lists, tier)
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
-    with runs.start(dataset, "parent", ["parent"], settings, inputs, fresh=args.fresh, replace=args.replace) as run:
+    skipped = cli.promoted(args, dataset, tier)
+    with runs.start(dataset, "parent", ["parent"], settings, inputs, fresh=args.fresh, replace=args.replace, told=skipped) as run:
         if run.reused:
             cli.report(run.reused)
             return

@@ -14,7 +14,7 @@ from lib.errors import RowError
 from lib.imaging import psf
 from lib.schemas import BANDS, METRICS, fact
 from lib.survey import masks, wcs
-from lib.survey.bricks import Brick
+from lib.survey.bricks import Brick, wanted
 from lib.tiers import Tier
 
 REACH_PIX = 16  # how far beyond the stamp an arc may reach: its light there still has wings in the stamp
@@ -54,6 +54,7 @@ def column(tasks: pa.Table, name: str) -> np.ndarray:
 def of(tasks: pa.Table, side: int, brick: Brick, tier: Tier) -> Cuts:
     """The cuts of MANIFEST rows whose stamps are ``side`` pixels wide."""
     faults: list[RowError | None] = _unphysical(tasks)
+    brick.begin(wanted(BANDS, tier.psf.prefer))
     x0, y0, x, y = _places(tasks, side, brick, faults)
     fine = _open(faults)
     corners = np.stack([x0, y0, np.rint(x), np.rint(y)], axis=1)[fine].astype(int)
@@ -118,41 +119,29 @@ def _places(tasks: pa.Table, side: int, brick: Brick, faults: list):
     return x0, y0, x - x0, y - y0
 
 
-def _windows(kind: str, band: str, x0, y0, side: int, brick: Brick, faults: list):
-    """(which of the places are without a fault, their pixels or None if there are none); what fails now is in ``faults``."""
-    fine = _open(faults)
-    if not len(fine):
-        return fine, None
-    try:
-        pixels, wrong = brick.windows(kind, band, x0[fine], y0[fine], side, side)
-    except RowError as error:
-        _fail(faults, fine, error)
-        return fine[:0], None
-    for k, fault in wrong.items():
-        faults[fine[k]] = fault
-    kept = np.array([k not in wrong for k in range(len(fine))])
-    return fine[kept], pixels if kept.all() else pixels[kept] if kept.any() else None
-
-
 def _pixels(corners, side: int, brick: Brick):
-    """(image, invvar, bits or None, faults) of sites; zeros where there is a fault."""
-    faults: list[RowError | None] = [None] * len(corners)
-    x0, y0 = corners[:, 0], corners[:, 1]
-    cubes = []
-    for kind in ("image", "invvar"):
-        cube = np.zeros((len(corners), len(BANDS), side, side), np.float32)
-        for k, band in enumerate(BANDS):
-            fine, pixels = _windows(kind, band, x0, y0, side, brick, faults)
-            if pixels is not None:
-                cube[fine, k] = pixels
-        cubes.append(cube)
-    bits = None
-    if brick.has("maskbits"):
-        fine, pixels = _windows("maskbits", "", x0, y0, side, brick, faults)
-        bits = np.zeros((len(corners), side, side), np.int32 if pixels is None else pixels.dtype)
-        if pixels is not None:
-            bits[fine] = pixels
-    return *cubes, bits, faults
+    """(image, invvar, bits or None, faults) of sites; of no meaning where there is a fault."""
+    n = len(corners)
+    faults: list[RowError | None] = [None] * n
+    image, invvar = np.zeros((2, n, len(BANDS), side, side), np.float32)
+    planes = [(kind, band) for kind in ("image", "invvar") for band in BANDS] + ([("maskbits", "")] if brick.has("maskbits") else [])
+    bits = np.zeros((n, side, side), np.int32) if len(planes) > 2 * len(BANDS) else None
+
+    def read(plane):
+        kind, band = plane
+        try:
+            return brick.windows(kind, band, corners[:, 0], corners[:, 1], side, side)
+        except RowError as error:
+            return None, dict.fromkeys(range(n), error)
+
+    for (kind, band), (pixels, wrong) in zip(planes, brick.each(read, planes) if n else (), strict=bool(n)):
+        for k, fault in wrong.items():
+            faults[k] = faults[k] or fault
+        if kind == "maskbits":
+            bits = bits if pixels is None else pixels
+        elif pixels is not None:
+            (image if kind == "image" else invvar)[:, BANDS.index(band)] = pixels
+    return image, invvar, bits, faults
 
 
 def _bad(invvar, bits):
@@ -185,26 +174,32 @@ def _check(image, invvar, bad, centre, faults: list, tier: Tier) -> None:
 
 def _psfs(tasks: pa.Table, site, hosts, brick: Brick, tier: Tier, faults: list):
     """(PSFs of each task, where they came from): in each band, the first of the tier's preferred sources that has one."""
-    found = np.full((len(BANDS), len(faults)), None, object)
-    sources = np.full((len(BANDS), len(faults)), None, object)
-    for b, band in enumerate(BANDS):
-        missing = _open(faults)
+
+    def of_band(band: str):
+        mine, found, sources = list(faults), np.full(len(faults), None, object), np.full(len(faults), None, object)
+        missing = _open(mine)
         for source in tier.psf.prefer:
             if not len(missing):
                 break
             try:
-                made = _psf(tasks, site, hosts, missing, brick, band, source, tier, faults)
+                made = _psf(tasks, site, hosts, missing, brick, band, source, tier, mine)
             except RowError as error:
-                _fail(faults, missing, error)
+                _fail(mine, missing, error)
                 break
             for k, one in zip(missing, made, strict=True):
-                found[b, k], sources[b, k] = one, source
-            missing = missing[[one is None and faults[k] is None for k, one in zip(missing, made, strict=True)]]
+                found[k], sources[k] = one, source
+            missing = missing[[one is None and mine[k] is None for k, one in zip(missing, made, strict=True)]]
         else:
-            _fail(faults, missing, RowError("no_psf", f"band {band} has no PSF from {', '.join(tier.psf.prefer)}"))
+            _fail(mine, missing, RowError("no_psf", f"band {band} has no PSF from {', '.join(tier.psf.prefer)}"))
+        return found, sources, mine
+
+    bands = brick.each(of_band, BANDS)
+    for _, _, wrong in bands:
+        for k, fault in enumerate(wrong):
+            faults[k] = faults[k] or fault
     shared: dict[tuple, tuple] = {}
-    rows = (tuple(row) for row in found.T)
-    return [shared.setdefault(tuple(map(id, row)), row) for row in rows], [tuple(row) for row in sources.T]
+    rows = zip(*(found for found, _, _ in bands), strict=True)
+    return [shared.setdefault(tuple(map(id, row)), row) for row in rows], list(zip(*(sources for _, sources, _ in bands), strict=True))
 
 
 def _psf(tasks: pa.Table, site, hosts, mine, brick: Brick, band: str, source: str, tier: Tier, faults: list) -> list:
@@ -223,11 +218,12 @@ def _psf(tasks: pa.Table, site, hosts, mine, brick: Brick, band: str, source: st
                 faults[mine[k]] = wrong[which[k]]
     else:
         sizes = column(tasks, SIZES[source].format(b=band))[mine]
-    made: dict[float, psf.Psf | None] = {size: _profile(size, band, tier) if 0.2 < size < 20.0 else None for size in set(sizes.tolist())}
+    made: dict[float, psf.Psf | None] = {size: profile(size, band, tier) if 0.2 < size < 20.0 else None for size in set(sizes.tolist())}
     return [made.get(size) for size in sizes.tolist()]
 
 
-def _profile(size: float, band: str, tier: Tier) -> psf.Psf:
+def profile(size: float, band: str, tier: Tier) -> psf.Psf:
+    """The PSF of a psfsize, by the tier's profile."""
     if tier.psf.profile == "gaussian":
         return psf.gaussian_from_psfsize(size)
     return psf.moffat_from_psfsize(size, tier.psf.beta[band])

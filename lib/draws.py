@@ -42,9 +42,3 @@ def normal(purpose: str, seed: int, *keys, mean=0.0, sigma=1.0):
     """Normal float64, by the inverse of its distribution."""
     u = uniform(purpose, seed, *keys)
     return mean + sigma * special.ndtri(u + 2.0**-54)
-
-
-def rng(seed: int, task_id: str, purpose: str) -> np.random.Generator:
-    """A generator for one purpose of one row, where the count of numbers needed is not known beforehand."""
-    digest = hashlib.blake2b(f"{seed}/{task_id}/{purpose}".encode(), digest_size=16).digest()
-    return np.random.default_rng(int.from_bytes(digest, "big"))

@@ -23,7 +23,7 @@ from lib.survey.bricks import Brick
 from lib.tiers import Tier
 
 READ, REQUESTS = "bytes read", "requests"
-CHUNK_BYTES = 1 << 26  # of a plane of the rows that are made at a time
+CHUNK_BYTES = 1 << 23  # of a plane of the rows that are made at a time: memory that is used again, not asked for anew
 SHAPE = (
     "theta_e_arcsec", "lens_e", "lens_phi_rad", "shear", "shear_phi_rad", "src_x_arcsec", "src_y_arcsec", "src_n", "src_reff_arcsec",
     "src_e", "src_phi_rad",
@@ -80,8 +80,7 @@ def _tables(tasks: pa.Table, cut: cuts.Cuts, first: int, last: int, tier: Tier) 
     if len(mine):
         arc[mine], measured = _arcs(some.take(fine[mine]), cut, first + fine[mine])
         told |= {k: _placed(v, fine[mine], len(faults)) for k, v in measured.items()}
-    for k, task in zip(mine, some.select(["seed", "task_id"]).take(fine[mine]).to_pylist(), strict=True):
-        stamp[k], invvar[k] = expose(task, stamp[k], invvar[k], arc[k], tier)
+        _expose(some["seed"].to_numpy()[fine], stamp, invvar, arc, tier, mine)
     status = {
         "status": [fault.code if fault else OK for fault in faults],
         "error": [str(fault) if fault else None for fault in faults],
@@ -182,13 +181,19 @@ def light(tasks: Mapping | list[dict], x, y, side: int, psfs, fluxes, pixel_arcs
 
 
 def expose(task: Mapping, image, invvar, arc, tier: Tier):
-    """(stamp, invvar) float32 with the arc and, if the tier asks for it, the noise of its own electrons, seeded by the row."""
-    if not arc.any():
-        return image, invvar
+    """(stamp, invvar) (bands, side, side) float32 of a row with its arc and, if the tier asks for it, the noise of its own electrons."""
+    stamp, weight = (np.array(plane, np.float32)[None] for plane in (image, invvar))
+    _expose([task["seed"]], stamp, weight, np.asarray(arc, np.float32)[None], tier, [0])
+    return stamp[0], weight[0]
+
+
+def _expose(seed, stamp, invvar, arc, tier: Tier, mine) -> None:
+    """``expose`` of the rows ``mine``, in place; ``seed`` of every row is the task's own."""
     if not tier.noise.poisson:
-        return image + arc, invvar
-    gain = np.array([tier.noise.gain[b] for b in BANDS])
-    return noise.expose(image, invvar, arc, gain, draws.rng(task["seed"], task["task_id"], "arc electrons"))
+        stamp[mine] += arc[mine]
+        return
+    gain = [tier.noise.gain[b] for b in BANDS]
+    noise.expose(stamp, invvar, arc, gain, draws.hash64("arc electrons", 0, seed), mine)
 
 
 def _mask(cut: cuts.Cuts) -> np.ndarray:

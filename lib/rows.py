@@ -57,9 +57,3 @@ def where(data: pa.Table, **equal) -> pa.Table:
     for name, value in equal.items():
         data = data.filter(pc.equal(data[name], value))
     return data
-
-
-def conform(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """A batch as its schema declares it: Spark forgets which columns may not be null."""
-    check(batch, schema)
-    return pa.RecordBatch.from_arrays(batch.columns, schema=schema)

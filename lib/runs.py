@@ -23,6 +23,7 @@ from lib.store import Dataset
 
 log = logging.getLogger(__name__)
 TOLD = 12  # differences that a refusal names
+SKIPPED = "promotion skipped"  # among a run's counts: why it was begun though the tier before was not promoted
 NOT_DATA = ("picture.py", "costs.py")  # sources that no table depends on; a tier's values are in the config
 
 
@@ -120,6 +121,7 @@ class Run:
     replaces: list[str] = field(default_factory=list)
     done: dict[int, dict] = field(default_factory=dict)
     committed: bool = False
+    told: dict = field(default_factory=dict)  # goes into the record's counts
 
     @property
     def footer(self) -> dict[str, str]:
@@ -197,7 +199,7 @@ class Run:
             "run_id": self.run_id, "command": self.command, "tier": self.dataset.tier, "key": self.key,
             "config_hash": config.digest(self.config), "config": json.dumps(self.config, sort_keys=True),
             "code_version": code_version(), "inputs": json.dumps(self.inputs, sort_keys=True),
-            "counts": json.dumps(counts | {"rows": self.rows}, sort_keys=True), "files": made,
+            "counts": json.dumps(counts | self.told | {"rows": self.rows}, sort_keys=True), "files": made,
             "core_seconds": self.core_seconds + core_seconds, "started": self.started, "ended": now(), "outcome": "ok",
         }  # fmt: skip
         _put(self.dataset, row, self.footer)
@@ -219,12 +221,13 @@ class Run:
 @contextmanager
 def start(
     dataset: Dataset, command: str, tables, settings: dict, inputs: dict,
-    *, fresh: bool = False, replace: bool = False, resumes: bool = False,
+    *, fresh: bool = False, replace: bool = False, resumes: bool = False, told: dict | None = None,
 ):  # fmt: skip
     """A ``Run`` that writes ``tables``, the tier held for it; ``settings`` is the whole config.
 
     An equal run is reused, or gone on with if it was stopped (``resumes``). Another one in these tables is an error that names what
     changed; ``fresh`` replaces any earlier run, ``replace`` one that differs. What is replaced stays until the new run is committed.
+    ``told`` is kept in the run's counts and changes nothing else.
     """
     dataset.claim()
     settings = json.loads(json.dumps(settings))  # as it will be read back: tuples are lists
@@ -232,7 +235,7 @@ def start(
     key = config.digest({"command": command, "config": mine, "inputs": inputs, "code": code_version()})
     with dataset.writer(command) as held:
         _sweep(dataset)
-        run = Run(dataset, command, tuple(tables), key, settings, inputs, held)
+        run = Run(dataset, command, tuple(tables), key, settings, inputs, held, told=told or {})
         for old in [r for r in records(dataset) if r["command"] == command]:
             if any(_lost(dataset, old, table) for table in tables):
                 _drop(dataset, run.tables, old["run_id"])  # somebody removed its files

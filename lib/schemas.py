@@ -323,13 +323,7 @@ RUNS = pa.schema([
 
 PLANES = ("stamp", "arc", "invvar", "mask", "stamp_npz")  # the columns of STAMPS that are pixels
 
-# Columns whose values are all different: a dictionary of them costs time and room and saves nothing.
-DISTINCT = frozenset((
-    "task_id", "pair_id", "seed", "theta_e_arcsec", "src_dmag", "src_reff_arcsec", "src_e", "shear", "lens_e", "lens_phi_rad", "shear_phi_rad",
-    "src_phi_rad", "lens_pa_deg", "shear_pa_deg", "src_pa_deg", "src_x_arcsec", "src_y_arcsec", "src_gr", "src_rz", "match_distance",
-    *PLANES,
-))  # fmt: skip
-
+IDS = ("task_id", "pair_id", "galaxy_id", "seed")
 
 TABLES = {
     "parent": PARENT, "manifest": MANIFEST, "stamps": STAMPS, "metrics": METRICS,

@@ -23,14 +23,14 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
 
-from lib import schemas
+from lib import schemas, worker
 from lib.errors import OK, STATUSES, ArcmillError, InputError, Unreachable
 from lib.parts import Chunk
 from lib.runs import Run, files, open_file
 from lib.store import Dataset
 
 log = logging.getLogger(__name__)
-PIECE = 65_536  # rows of a table that a worker reads at once
+PIECE = 262_144  # rows of a table that a worker reads at once
 TOLD = "what a piece cost, and its error"  # a key beside those of by_key
 ROUTE, SLOT = "_chunk", "_slot"  # columns of ``routed``
 ROWS = "rows"  # a name beside the statuses
@@ -96,6 +96,7 @@ def read(spark: SparkSession, dataset: Dataset, table: str, columns: list[str] |
             for piece in batch.to_pylist():
                 for group in piece["groups"]:
                     yield from read_piece(dataset, piece["path"], [group], schema.names).to_batches(max_chunksize=BATCH[table])
+        worker.settle()
 
     return Pieces(spark, dataset, table).frame.mapInArrow(rows_of, spark_schema(schema))
 
@@ -151,6 +152,26 @@ class Pieces:
             raise InputError("; ".join(errors))
 
 
+class Here:
+    """A committed table in the same pieces, read one after the other by this process: of a small one, Spark's stages would cost more than the work."""
+
+    def __init__(self, dataset: Dataset, table: str):
+        self.dataset, self.pieces = dataset, _pieces(dataset, table, files(dataset, table))
+
+    def map(self, function, columns=None) -> list:
+        return [function(read_piece(self.dataset, *piece, columns)) for piece in self.pieces]
+
+    def by_key(self, pairs, reduce, columns=None) -> list:
+        found: dict = {}
+        for piece in self.pieces:
+            for key, value in pairs(read_piece(self.dataset, *piece, columns)):
+                found.setdefault(key, []).append(value)
+        return [reduce(key, values) for key, values in found.items()]
+
+    def each(self, function, items: list) -> list:
+        return [function(item) for item in items]
+
+
 def _attempt(call):
     """(what a call makes, CPU seconds, None), or the error for people as a value: Spark would wrap it in its own traceback."""
     began = time.process_time()
@@ -158,6 +179,8 @@ def _attempt(call):
         return call(), time.process_time() - began, None
     except ArcmillError as error:
         return None, time.process_time() - began, str(error)
+    finally:
+        worker.settle()
 
 
 def _pieces(dataset: Dataset, table: str, names: list[str]) -> list[tuple[str, list[int]]]:
@@ -266,6 +289,7 @@ def _part(dataset, run_id, footer, tries, told, number, make) -> dict:
         return {"chunk": number, "error": str(error)}
     finally:
         chunk.abandon()
+        worker.settle()
 
 
 def _task() -> TaskContext:
@@ -307,6 +331,7 @@ def routed(spark: SparkSession, dataset: Dataset, table: str, route, todo: list[
                 chunk = route(found)
                 found = found.append_column(ROUTE, pa.array(chunk)).append_column(SLOT, pa.array(place[np.clip(chunk, -1, len(place) - 2)]))
                 yield from found.filter(pc.greater_equal(found[SLOT], 0)).to_batches(max_chunksize=BATCH[table])
+        worker.settle()
 
     return Pieces(spark, dataset, table).frame.mapInArrow(cut, declared).repartition(len(todo), SLOT)
 

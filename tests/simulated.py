@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 import pyarrow as pa
 
-from lib import draws, rows, tiers
-from lib.schemas import BANDS, PARENT, SPLITS
+from lib import draws, injection, rows, tiers
+from lib.imaging import photometry, psf
+from lib.lensing import magnification, shear, sie
+from lib.schemas import BANDS, METRICS, PARENT, SPLITS
 from lib.survey import cells, geometry
 
 
@@ -72,3 +74,48 @@ def places(count: int, bricks: int) -> tuple[np.ndarray, np.ndarray]:
 def parents(count: int, tier: tiers.Tier) -> pa.Table:
     """``count`` galaxies, seven a brick."""
     return galaxies(*places(count, count // 7), tier)
+
+
+def metrics(manifest: pa.Table, tier: tiers.Tier) -> pa.Table:
+    """METRICS rows as stamps of these tasks would give them; the flux of arcs by rays, as nothing is drawn."""
+    task = {name: manifest[name].to_numpy() for name in (*injection.SHAPE, *injection.MAGNITUDES)}
+    task = {name: values.astype(float) for name, values in task.items()}
+    light = manifest["role"].to_numpy() == "injected"
+    lit = {name: values[light] for name, values in task.items()}
+    key, count = np.arange(manifest.num_rows), manifest.num_rows
+
+    def of_arcs(values):
+        out = np.zeros(count)
+        out[light] = values
+        return pa.array(out, mask=~light)
+
+    lens = (lit["theta_e_arcsec"], sie.axis_ratio(lit["lens_e"]), lit["lens_phi_rad"], *shear.components(lit["shear"], lit["shear_phi_rad"]),
+            lit["src_x_arcsec"], lit["src_y_arcsec"])  # fmt: skip
+    mu = magnification.of_source(*lens, lit["src_n"], lit["src_reff_arcsec"], sie.axis_ratio(lit["src_e"]), lit["src_phi_rad"])
+    r = lit["mag_r_observed"] + lit["src_dmag"]
+    unlensed = photometry.flux(np.stack([r + lit["src_gr"], r, r - lit["src_rz"]]))
+    snr = np.exp(3.0 + draws.normal("snr", 1, key[light]))
+    made: dict = {name: manifest[name] for name in manifest.column_names}
+    made |= {"status": pa.repeat(pa.scalar("ok"), count), "pixel_scale_arcsec": np.full(count, tiers.PIXEL_ARCSEC)}
+    for k, b in enumerate(BANDS):
+        size = manifest[f"psfsize_{b}_arcsec"].to_numpy().astype(float)
+        unit = psf.moffat_from_psfsize(1.0, tier.psf.beta[b]).fwhm_arcsec
+        made |= {
+            f"psf_fwhm_used_{b}_arcsec": size * unit,
+            f"psfsize_used_{b}_arcsec": size,
+            f"psf_source_{b}": pa.repeat(pa.scalar("map"), count),
+        }
+        made |= {
+            f"flux_unlensed_{b}": of_arcs(unlensed[k]),
+            f"flux_lensed_{b}": of_arcs(mu * unlensed[k]),
+            f"flux_stamp_{b}": of_arcs(0.99 * mu * unlensed[k]),
+        }
+    masked = np.clip(draws.normal("masked", 1, key, sigma=0.01), 0, 1)
+    made |= {
+        "magnification": of_arcs(mu), "magnification_expected": of_arcs(mu), "n_images": of_arcs(magnification.images(*lens)),
+        "stamp_flux_fraction": of_arcs(0.99), "arc_snr": of_arcs(snr), "arc_snr_total": of_arcs(0.8 * snr), "arc_snr_peak": of_arcs(0.2 * snr),
+        "theta_e_over_psf": of_arcs(lit["theta_e_arcsec"] / np.asarray(made["psf_fwhm_used_r_arcsec"])[light]), "bad_pixel_frac": masked,
+        "arc_bad_pixel_frac": of_arcs(masked[light]), "wise_brightmask_frac": np.zeros(count), "core_flux_fraction": of_arcs(0.5),
+    }  # fmt: skip
+    made["n_images"] = made["n_images"].cast(pa.int32())
+    return rows.table(made, METRICS)

@@ -1,19 +1,19 @@
 """What a gate is, and what it says."""
 
 import json
-import re
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from pyspark.sql import Column, DataFrame, SparkSession
-
-from lib import schemas, spark
-from lib.runs import files
-from lib.store import Dataset
 from lib.tiers import Tier
+from validation.tally import Rows
+
+if TYPE_CHECKING:
+    from validation.data import Data
 
 PASS, FAIL, ERROR, NOT_APPLICABLE = "pass", "fail", "error", "not_applicable"
+UNKNOWN = "no rows read"
 
 
 @dataclass(frozen=True)
@@ -53,97 +53,72 @@ def not_applicable(reason: str, **facts) -> Result:
     return Result(NOT_APPLICABLE, reason, **facts)
 
 
-@dataclass
-class Data:
-    """The tables of one tier, and the aggregates of the gates, one Spark pass a table."""
+def too_few(tier: Tier, reason: str, **facts) -> Result:
+    """A sample too small to tell: not applicable in a small tier, elsewhere a failure."""
+    return not_applicable(reason, **facts) if tier.gates.small_tier else judged(False, f"too few to judge: {reason}", **facts)
 
-    session: SparkSession
-    dataset: Dataset
+
+@dataclass(frozen=True)
+class Asked:
+    """For whom notes are taken: the tier, and how many rows the table has."""
+
     tier: Tier
-    frames: dict[str, DataFrame] = field(default_factory=dict)
-    facts: dict[str, dict] = field(default_factory=dict)
-    broken: dict[str, Exception] = field(default_factory=dict)  # gates whose aggregates could not be computed
+    total: int
 
-    def frame(self, table: str, columns: list[str] | None = None) -> DataFrame:
-        """A table, kept by Spark once read; or some columns of it, read anew: of stamps those without need of the pixels."""
-        if columns is not None:
-            return spark.read(self.session, self.dataset, table, columns)
-        if table not in self.frames:
-            self.frames[table] = spark.read(self.session, self.dataset, table).persist()
-        return self.frames[table]
+    def share(self, rows: int, of: float = 1.0) -> float:
+        """Of a sample of about ``rows`` rows, if a part ``of`` the table is looked at."""
+        return rows / max(1.0, self.total * of)
 
-    def close(self) -> None:
-        for frame in self.frames.values():
-            frame.unpersist()
-        self.frames.clear()
 
-    @cached_property
-    def classes(self):
-        """Lenses and unpaired controls of the manifest, as ``validation.balance`` compares them."""
-        from validation import balance
+@dataclass(frozen=True)
+class Note:
+    """What is noted of a table, in the one pass over it: ``take(rows, asked)`` of each piece, put together with ``+``.
 
-        return balance.classes(self.frame("manifest"))
+    ``keyed(rows, asked)`` gives arrays (n, 2) by name, a key and what goes with it; ``settle(name, all)`` notes of those with equal
+    keys, which come together from all pieces.
+    """
 
-    def files(self, table: str) -> list[str]:
-        return files(self.dataset, table)
-
-    @cached_property
-    def sample(self) -> list[dict]:
-        """Injected rows that were made, in an order of their ids (which are hashes), as many as the tier asks for."""
-        made = self.frame("metrics").filter("status = 'ok' AND role = 'injected'")
-        rows = made.orderBy("task_id").limit(self.tier.gates.magnification_sample).collect()
-        return [row.asDict() for row in rows]
-
-    def examples(self, table: str, condition: str, key: str = "task_id") -> tuple:
-        return tuple(r[0] for r in self.frame(table).filter(condition).select(key).limit(5).collect())
+    name: str
+    table: str
+    take: Callable[[Rows, Asked], dict] | None = None
+    keyed: Callable[[Rows, Asked], dict] | None = None
+    settle: Callable[[str, object], dict] | None = None
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A named check: ``judge(data, facts) -> Result``; ``aggregates(tier)`` are computed for it beforehand."""
+    """A named check: ``judge(data, facts) -> Result``; ``facts`` are its notes, by table if there are several."""
 
     name: str
     table: str
     about: str
-    judge: Callable[[Data, dict], Result]
-    aggregates: Callable[[Tier], dict[str, Column]] | None = None
+    judge: Callable[["Data", dict], Result]
+    notes: tuple[Note, ...] = ()
+    uses: tuple[Note, ...] = ()  # notes that several gates look at
     severity: str = "block"
     unit: str = ""
     at_least: bool = False  # the limit is the least that may be measured, not the most
 
-    def run(self, data: Data) -> Result:
+    def run(self, data: "Data") -> Result:
         try:
-            if self.name in data.broken:
-                raise data.broken[self.name]
-            result = self.judge(data, data.facts.get(self.name, {}))
+            found = {note.table: data.noted(note) for note in self.notes}
+            result = self.judge(data, found if len(found) > 1 else next(iter(found.values()), {}))
         except Exception as error:  # a check that cannot be computed has not been passed
             lines = [line for line in str(error).splitlines() if line.strip()] or [repr(error)]
             text = lines[-1 if "Traceback" in str(error) else 0].strip()
             result = Result(ERROR, f"{type(error).__name__}: {text[:300]}")
         if result.n == 0 and result.outcome in (PASS, FAIL):
-            result = replace(result, outcome=ERROR, message=f"no rows read; {result.message}")
+            result = replace(result, outcome=ERROR, message=f"{UNKNOWN}; {result.message}")
         return replace(result, gate=self.name, table=self.table, severity=self.severity, unit=result.unit or self.unit)
 
 
-def gate(name: str, table: str, about: str, *, aggregates=None, severity: str = "block", unit: str = "", at_least: bool = False):
-    """Make a gate of a function ``(data, facts) -> Result``."""
-    return lambda judge: Gate(name, table, about, judge, aggregates, severity, unit, at_least)
+def gate(name: str, table: str, about: str, *, notes=None, keyed=None, settle=None, uses=(), severity="block", unit="", at_least=False):
+    """Make a gate of a function ``(data, facts) -> Result``; ``notes`` are of its table, or by table."""
+    takes = notes if isinstance(notes, dict) else {table: notes} if notes or keyed else {}
+    noted = tuple(Note(name, t, take, *((keyed, settle) if t == table else ())) for t, take in takes.items())
+    return lambda judge: Gate(name, table, about, judge, noted, tuple(uses), severity, unit, at_least)
 
 
-def compute_facts(data: Data, gates: list[Gate]) -> None:
-    """All aggregates of all gates: one pass over each table."""
-    for table in schemas.TABLES:
-        mine = [g for g in gates if g.table == table]
-        wanted = {(g.name, key): column for g in mine if g.aggregates for key, column in g.aggregates(data.tier).items()}
-        if not wanted:
-            continue
-        try:
-            columns = [column.alias(f"a{k}") for k, column in enumerate(wanted.values())]
-            named = [name for name in schemas.TABLES[table].names if any(re.search(rf"\b{name}\b", str(c)) for c in columns)]
-            frame = data.frame(table, named) if table == "stamps" else data.frame(table)
-            row = frame.agg(*columns).collect()[0]
-        except Exception as error:
-            data.broken |= dict.fromkeys({name for name, _ in wanted}, error)
-            continue
-        for k, (name, key) in enumerate(wanted):
-            data.facts.setdefault(name, {})[key] = row[k]
+def needed(spread: float, limit: float) -> int:
+    """How many draws of a spread give a mean of which twice the standard error is the limit."""
+    return math.ceil((2.0 * spread / limit) ** 2 - 1e-6)

@@ -13,8 +13,7 @@ import numpy as np
 from scipy import ndimage, special
 
 from lib import jit
-
-PSFSIZE = 2.0 * np.sqrt(2.0 * np.log(2.0)) / (2.0 * np.sqrt(np.pi))  # 0.6643: psfsize = this sqrt(NEA)
+from lib.imaging import widths
 
 
 def _pixel_response(fy, fx):
@@ -58,12 +57,12 @@ class Moffat:
 
     @property
     def alpha_arcsec(self) -> float:
-        return self.fwhm_arcsec / (2.0 * np.sqrt(2.0 ** (1.0 / self.beta) - 1.0))
+        return widths.moffat_alpha(self.fwhm_arcsec, self.beta)
 
     @property
     def nea_arcsec2(self) -> float:
         """Noise-equivalent area, ``1 / integral of psf**2``."""
-        return np.pi * self.alpha_arcsec**2 * (2.0 * self.beta - 1.0) / (self.beta - 1.0) ** 2
+        return widths.moffat_nea(self.fwhm_arcsec, self.beta)
 
     def flux_within(self, r_arcsec):
         """Share of the flux inside a radius.
@@ -165,24 +164,13 @@ class Pixelised:
 Psf = Moffat | Gaussian | Pixelised
 
 
-def psfsize(nea_arcsec2):
-    """The surveys' "psfsize" in arcsec: the FWHM of the Gaussian of equal noise-equivalent area."""
-    return PSFSIZE * np.sqrt(nea_arcsec2)
-
-
-@lru_cache(maxsize=64)
-def _unit_psfsize(beta: float) -> float:
-    """The psfsize of a Moffat of FWHM 1."""
-    return float(psfsize(Moffat(1.0, beta).nea_arcsec2))
-
-
 def moffat_from_psfsize(psfsize_arcsec: float, beta: float) -> Moffat:
     """The Moffat whose noise-equivalent area is the map's: psfsize is not a FWHM, its core is 1/1.35 narrower.
 
     >>> round(1.37 / moffat_from_psfsize(1.37, 2.8).fwhm_arcsec, 3)
     1.324
     """
-    return Moffat(float(psfsize_arcsec / _unit_psfsize(beta)), beta)
+    return Moffat(float(psfsize_arcsec / widths.of_unit_moffat(beta)), beta)
 
 
 def gaussian_from_psfsize(psfsize_arcsec: float) -> Gaussian:
@@ -193,7 +181,7 @@ def gaussian_from_psfsize(psfsize_arcsec: float) -> Gaussian:
 def size(psf: Psf, pixel_arcsec: float) -> float:
     """A PSF's psfsize in arcsec."""
     nea = psf.nea_pix * pixel_arcsec**2 if isinstance(psf, Pixelised) else psf.nea_arcsec2
-    return float(psfsize(nea))
+    return float(widths.of_nea(nea))
 
 
 def fwhm(psf: Psf, pixel_arcsec: float) -> float:

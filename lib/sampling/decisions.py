@@ -16,7 +16,7 @@ from lib import draws
 from lib.errors import InputError
 from lib.sampling import choose, sources, tasks
 from lib.sampling.counts import PAIRED, UNPAIRED, expected_counts, lens_hosts
-from lib.sampling.match import Matches, Side, match, rungs, variables
+from lib.sampling.sides import Matches, Side, rungs, variables
 from lib.schemas import MANIFEST, SPLITS
 from lib.tiers import Tier
 
@@ -216,6 +216,8 @@ def _sides(piece: pa.Table, hosts, unpaired, blocks, tier: Tier):
 
 def _first_rung(key, sides, ladder):
     """(matches on the first rung, split, lenses left, galaxies left) of a block."""
+    from lib.sampling.match import match  # compiled code: only those who match load it
+
     lenses, others = (Side.joined(side) for side in zip(*sides, strict=True))
     made, *left = match(lenses, others, ladder[0])
     return made, key[0], *left
@@ -223,6 +225,8 @@ def _first_rung(key, sides, ladder):
 
 def _rest(left) -> Matches:
     """Matches of what a split's blocks have left."""
+    from lib.sampling.match import match
+
     return match(Side.joined(lenses for _, lenses, _ in left), Side.joined(others for _, _, others in left))[0]
 
 

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lib import draws
-from lib.imaging import psf
+from lib.imaging import widths
 from lib.tiers import Tier
 
 SIZES = ("psfsize_r_arcsec", "brick_psfsize_r_arcsec")  # the first that is known
@@ -13,7 +13,7 @@ SIZES = ("psfsize_r_arcsec", "brick_psfsize_r_arcsec")  # the first that is know
 
 def unit_fwhm(tier: Tier) -> float:
     """FWHM of the tier's profile for a psfsize of 1."""
-    return 1.0 if tier.psf.profile == "gaussian" else psf.moffat_from_psfsize(1.0, tier.psf.beta["r"]).fwhm_arcsec
+    return 1.0 if tier.psf.profile == "gaussian" else 1.0 / widths.of_unit_moffat(tier.psf.beta["r"])
 
 
 def fwhm_r(piece: pa.Table, tier: Tier) -> np.ndarray:

@@ -10,7 +10,7 @@ from lib import draws, rows
 from lib.sampling import choose, sources
 from lib.sampling.counts import HARD, INJECTED, PAIRED, UNPAIRED, configs_per_host
 from lib.schemas import MANIFEST, PARENT, SPLITS
-from lib.survey import wcs
+from lib.survey import angles
 from lib.tiers import Tier
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def made(piece: pa.Table, plan: "Plan", tier: Tier, dataset: str):
     """MANIFEST rows of the galaxies in a piece of the parent table, a table at a time: as hosts, as unpaired controls of others, as hard negatives."""
     piece = usable(piece, tier)
     galaxy, split = piece["galaxy_id"].to_numpy(), piece["split"].to_numpy(zero_copy_only=False)
-    north = wcs.north_angle(*(piece[c].to_numpy() for c in ("ra_deg", "dec_deg", "brick_ra_deg", "brick_dec_deg")))
+    north = angles.north_angle(*(piece[c].to_numpy() for c in ("ra_deg", "dec_deg", "brick_ra_deg", "brick_dec_deg")))
     write = partial(_tasks, piece=piece, north=north, tier=tier, dataset=dataset)
     host = np.flatnonzero(hosts(piece, plan, tier))
     step = max(1, ROWS // (2 * configs_per_host(tier) * tier.sample.replicates))
@@ -114,7 +114,7 @@ def _tasks(
 
     place = tier.draws.src_disc_theta_e * theta_e * np.sqrt(uniform("source radius", 0, 1))
     turn = uniform("source angle", 0, 2 * np.pi)
-    angles = {name: uniform(f"{name} angle", 0, np.pi) for name in ("lens", "shear", "src")}
+    phi = {name: uniform(f"{name} angle", 0, np.pi) for name in ("lens", "shear", "src")}
     named = np.array([f"{tier.grid}-{c:04d}" for c in range(len(tier.configs()))], dtype=object)
 
     def task_id(galaxy, role):
@@ -132,8 +132,8 @@ def _tasks(
         "theta_e_arcsec": theta_e * light, "src_dmag": dmag,
         "src_reff_arcsec": r_eff, "src_n": np.full(count, tier.draws.src_n), "src_e": src_e, "shear": shear * light,
         "lens_e": uniform("lens ellipticity", *tier.draws.lens_e),
-        **{f"{name}_phi_rad": phi for name, phi in angles.items()},
-        **{f"{name}_pa_deg": wcs.position_angle_deg(phi, north[row]) for name, phi in angles.items()},
+        **{f"{name}_phi_rad": value for name, value in phi.items()},
+        **{f"{name}_pa_deg": angles.position_angle_deg(value, north[row]) for name, value in phi.items()},
         "src_x_arcsec": place * np.cos(turn), "src_y_arcsec": place * np.sin(turn),
         "src_gr": normal("source g-r", tier.draws.src_gr), "src_rz": normal("source r-z", tier.draws.src_rz),
         "source_model": same("sersic" if light else "none"), "replicate": replicate,

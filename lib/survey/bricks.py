@@ -1,5 +1,6 @@
 """One brick's coadds, by windows: the file names of the Legacy Surveys, each tile read once, never a whole plane."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
@@ -60,6 +61,20 @@ class Brick:
     @property
     def requests(self) -> int:
         return sum(image.source.requests for image in self._images.values())
+
+    def each(self, function, items) -> list:
+        """``function`` of each of some files; in threads where they are a bucket's, whose answers are then waited for together."""
+        if self.survey.local or len(items) < 2:
+            return [function(item) for item in items]
+        with ThreadPoolExecutor(len(items)) as pool:
+            return list(pool.map(function, items))
+
+    def begin(self, planes: list[tuple[str, str, bool]]) -> None:
+        """Open the files of ``wanted`` planes of a bucket together; those of a disk when they are asked for."""
+        if not self.survey.local:
+            for kind, band, _ in planes:
+                self._image(kind, band)
+            self.each(lambda plane: self.has(*plane[:2]), planes)
 
     def _image(self, kind: str, band: str = "") -> Image:
         return self._images.setdefault((kind, band), Image(self.survey, name(self.name, kind, band)))

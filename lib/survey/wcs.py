@@ -1,7 +1,4 @@
-"""Between the sky, a brick's pixels and a stamp's angles.
-
-Pixels are 0-based, centres at integers.  Stamp angles run anticlockwise from +x; position angles east of north.
-"""
+"""Between the sky and an image's pixels: 0-based, centres at integers."""
 
 import warnings
 
@@ -39,25 +36,3 @@ def to_pixel(wcs: WCS, ra_deg, dec_deg):
 def pixel_scale_arcsec(wcs: WCS) -> float:
     """Side of the square of a pixel's area, at the reference point (a TAN brick's corner differs by 3e-6)."""
     return float(np.sqrt(proj_plane_pixel_area(wcs)) * 3600.0)
-
-
-def north_angle(ra_deg, dec_deg, brick_ra_deg, brick_dec_deg):
-    """Direction of north, anticlockwise from +x, in a tangent-plane brick (east left): pi/2 at its centre, radians.
-
-    >>> round(float(np.degrees(north_angle(10.0, 60.0, 10.0, 60.0))), 9)
-    90.0
-    """
-    dec, dec0 = np.radians(dec_deg), np.radians(brick_dec_deg)
-    turn = np.radians(np.subtract(ra_deg, brick_ra_deg))
-    along = np.sin(dec0) * np.sin(dec) + np.cos(dec0) * np.cos(dec) * np.cos(turn)
-    d_along = np.sin(dec0) * np.cos(dec) - np.cos(dec0) * np.sin(dec) * np.cos(turn)
-    xi = np.cos(dec) * np.sin(turn)
-    eta = np.cos(dec0) * np.sin(dec) - np.sin(dec0) * np.cos(dec) * np.cos(turn)
-    d_xi = -np.sin(dec) * np.sin(turn) * along - xi * d_along
-    d_eta = (np.cos(dec0) * np.cos(dec) + np.sin(dec0) * np.sin(dec) * np.cos(turn)) * along - eta * d_along
-    return np.arctan2(d_eta, -d_xi)
-
-
-def position_angle_deg(phi_rad, north_rad):
-    """Position angle, east of north in [0, 180), of an axis at the stamp angle ``phi_rad`` (east is anticlockwise)."""
-    return np.degrees(np.subtract(phi_rad, north_rad)) % 180.0

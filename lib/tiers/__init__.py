@@ -262,6 +262,15 @@ class Gates:
     metadata_auc_max: float = 0.52
     pixel_tolerance: float = 1e-4  # of a sum, or of an arc's peak
     rerender_rows: int = 24
+    rerender_share: float = 0.001
+    pixel_rows: int = 100_000
+    failure_difference_max: float = 0.001
+    resolved_share_min: float = 0.0
+    unresolved_share_max: float = 1.0
+    stamp_flux_fraction_min: float = 0.9
+    psf_profile_tolerance: float = 0.005
+    zero_flux_auc_tolerance: float = 0.01
+    shuffle_auc_tolerance: float = 0.02
     small_tier: bool = False  # a sample too small to judge is then not applicable rather than a failure
 
     def __post_init__(self):
@@ -287,6 +296,7 @@ class Tier:
     output: Output = field(default_factory=Output)
     gates: Gates = field(default_factory=Gates)
     resolved: Resolved | None = None
+    after: str = ""  # the tier that must be promoted to this one before it is begun
     rows_max: int = 20_000_000  # a soft limit: more rows are refused unless the job is told to go on
 
     def __post_init__(self):

@@ -1,7 +1,6 @@
 """Every gate is seen failing: for each a small planted fault, and the fault in its message."""
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -14,41 +13,21 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from lib import encoding, injection, reader, runs, tiers
+from lib import cuts, encoding, injection, reader, runs
 from lib.imaging import photometry, psf
 from lib.lensing import magnification
 from lib.schemas import BANDS, SPLITS
-from lib.store import Dataset
 from tests import tables
-from tests.gates import test_manifest_gates
+from tests.gates import pages, test_manifest_gates
+from tests.gates.conftest import Broken, put, with_gates
 from validation import report
 from validation.__main__ import GATES, main, validate
+from validation.data import Data
 from validation.physics import lens_and_source
-from validation.result import Data, Result, compute_facts
+from validation.result import Result
 
 BY_NAME = {g.name: g for g in GATES}
 SIDE = 64
-
-
-@dataclass
-class Broken:
-    """A copy of the tiny data set, to be broken."""
-
-    dataset: Dataset
-    patch: pytest.MonkeyPatch
-
-    def rows(self, table: str, change: Callable[[pa.Table], pa.Table]) -> None:
-        """Rewrite a table: ``change`` takes and returns all its rows; schema and footer are kept."""
-        tables.rewrite(self.dataset, table, change)
-
-    def column(self, table: str, name: str, values: Callable[[dict], object]) -> None:
-        """Rewrite a column: ``values`` takes a row and returns what it holds from now on."""
-        self.rows(table, lambda rows: put(rows, name, [values(row) for row in rows.to_pylist()]))
-
-
-def put(rows: pa.Table, name: str, values) -> pa.Table:
-    field = rows.schema.field(name)
-    return rows.set_column(rows.schema.names.index(name), field, pa.array(values, field.type))
 
 
 def arc(row: dict) -> bool:
@@ -75,14 +54,17 @@ class Fault:
     says: str  # a pattern of the gate's message
     plant: Callable[[Broken], None]
     measured: Callable[[float], bool]
+    thresholds: dict
 
 
 FAULTS: list[Fault] = []
 
 
-def fault(gate: str, sentence: str, says: str, measured: Callable[[float], bool] = lambda value: True):
+def fault(gate: str, sentence: str, says: str, measured: Callable[[float], bool] = lambda value: True, **thresholds):
+    """Register what plants a fault in a data set; ``thresholds`` are the tier's that judges it, if the tiny one's will not do."""
+
     def register(plant):
-        FAULTS.append(Fault(gate, sentence, says, plant, measured))
+        FAULTS.append(Fault(gate, sentence, says, plant, measured, thresholds))
         return plant
 
     return register
@@ -496,31 +478,186 @@ def _(broken):
     broken.column("metrics", "flux_stamp_g", lambda row: row["flux_stamp_g"] * 1.02 if chosen(row) else row["flux_stamp_g"])
 
 
-def with_gates(tier: tiers.Tier, **thresholds) -> tiers.Tier:
-    return replace(tier, gates=replace(tier.gates, **thresholds))
+@fault(
+    "experiments",
+    "the rows are of another experiment",
+    r"^manifest: tiny / set / other \(120 rows\); manifest: no row of tiny_stamp64",
+    lambda n: n == 2,
+)
+def _(broken):
+    broken.column("manifest", "experiment_id", lambda row: "other")
 
 
-@pytest.fixture(scope="module")
-def tier(tiny_tier):
-    """The tiny tier; its few rows are enough to judge the mean flux by theta_e."""
-    return with_gates(tiers.load(str(tiny_tier)), flux_bin_rows_min=20)
+@fault("experiments", "two data sets are mixed", r"metrics: tiny / older / tiny_stamp64_bandsgrz_gridsmall \(48 rows\)", lambda n: n == 1)
+def _(broken):
+    broken.column("metrics", "dataset", lambda row: "older" if row["role"] != "injected" else row["dataset"])
 
 
-@pytest.fixture
-def broken(tiny_dataset, tmp_path, monkeypatch):
-    shutil.copytree(tables.root(tiny_dataset), tmp_path / "root", copy_function=os.link)  # what is broken is a new file
-    return Broken(Dataset.at(str(tmp_path / "root"), tiny_dataset.name, tiny_dataset.tier), monkeypatch)
+@fault(
+    "split_by_cell",
+    "val's rows are relabelled into train",
+    r"^0 cells .* two splits; \d+ galaxies are not in the cell and split of their place",
+)
+def _(broken):
+    broken.column("manifest", "split", lambda row: "train" if row["split"] == "val" else row["split"])
+
+
+@fault("lens_model", "the lenses are round", r"lens_e: 72 outside of its range; round lenses \(SIS\) where ellipses are asked for: 72")
+def _(broken):
+    broken.column("manifest", "lens_e", lambda row: 0.0)
+
+
+@fault("lens_model", "the lenses are all alike", r"^lens_e is farthest from its distribution, by 2\d\.\d sigma", lambda sigma: sigma > 20)
+def _(broken):
+    broken.column("manifest", "lens_e", lambda row: 0.3)
+
+
+@fault("lens_model", "controls have a lens", r"controls with a lens: 48")
+def _(broken):
+    broken.column("manifest", "theta_e_arcsec", lambda row: row["theta_e_arcsec"] or 1.0)
+
+
+@fault("remade", "an angle is drawn by Spark's rand()", r"^other values of lens_phi_rad$", lambda n: n == 1)
+def _(broken):
+    rng = np.random.default_rng(3)
+    broken.column("manifest", "lens_phi_rad", lambda row: rng.uniform(0, np.pi))
+
+
+@fault("remade", "hosts are drawn by Spark's rand()", r"tasks are in the manifest only; \d+ tasks are made again only", lambda n: n > 1)
+def _(broken):
+    ids = {row["task_id"]: row["task_id"][::-1] for row in runs.read(broken.dataset, "manifest", ["task_id"]).to_pylist()[::7]}
+    broken.column("manifest", "task_id", lambda row: ids.get(row["task_id"], row["task_id"]))
+
+
+@fault("remade", "two tasks have changed their sources' colours", r"^other values of src_gr$", lambda n: n == 1)
+def _(broken):
+    def change(rows):
+        values = rows["src_gr"].to_pylist()
+        return put(
+            rows,
+            "src_gr",
+            [values[1], values[0], *values[2:]] if values[0] != values[1] else [values[2], values[1], values[0], *values[3:]],
+        )
+
+    broken.rows("manifest", change)
+
+
+@fault(
+    "failure_balance",
+    "injections fail where the seeing is bad, controls do not",
+    r"injections fail \+\d+\.\d+ .*injected no_psf \d\d$",
+    lambda share: share > 0.3,
+)
+def _(broken):
+    worse = np.median([row["psfsize_g_arcsec"] for row in runs.read(broken.dataset, "metrics").to_pylist()]) - 1e-6
+    broken.column("metrics", "status", lambda row: "no_psf" if row["role"] == "injected" and row["psfsize_g_arcsec"] > worse else "ok")
+
+
+@fault("critical_nulls", "a masked centre is written as 0", r"arc_snr of an arc is 0: 1", lambda n: n == 1)
+def _(broken):
+    broken.column("metrics", "arc_snr", first(arc, 0.0, lambda row: row["arc_snr"]))
+
+
+@fault("masks", "a share is above 1", r"^bad_pixel_frac is outside of 0 to 1 in 1 rows")
+def _(broken):
+    broken.column("metrics", "bad_pixel_frac", first(arc, 1.5, lambda row: row["bad_pixel_frac"]))
+
+
+@fault("masks", "the mask bits were not read", r"wise_brightmask_frac is null in every row")
+def _(broken):
+    broken.column("metrics", "wise_brightmask_frac", lambda row: None)
+
+
+@fault("masks", "the mask plane is ignored", r"too few to judge: bad_pixel_frac is 0 in all 120 stamps", small_tier=False)
+def _(broken):
+    pass  # the tiny survey has no masked pixel, and its tier says that it is small
+
+
+@fault("mask_planes", "metrics tell of masks that the stamps do not have", r"^120 stamps have another share", lambda n: n == 120)
+def _(broken):
+    broken.column("metrics", "bad_pixel_frac", lambda row: 0.25)
+
+
+@fault("duplicate_pixels", "two tasks show one arc", r"^2 arcs are of the same pixels", lambda n: n == 2)
+def _(broken):
+    rows = [row for row in runs.read(broken.dataset, "stamps").to_pylist() if arc(row)]
+    broken.column("stamps", "arc", lambda row: rows[1]["arc"] if row["task_id"] == rows[0]["task_id"] else row["arc"])
+
+
+@fault("duplicate_pixels", "two galaxies show the same sky", r"; 2 galaxies show the pixels of another", lambda n: n == 2)
+def _(broken):
+    galaxy = {row["task_id"]: row["galaxy_id"] for row in runs.read(broken.dataset, "metrics").to_pylist()}
+    rows = [row for row in runs.read(broken.dataset, "stamps").to_pylist() if row["role"] == "paired_control"]
+    other = next(row for row in rows if galaxy[row["task_id"]] != galaxy[rows[0]["task_id"]])
+    broken.column("stamps", "stamp", lambda row: other["stamp"] if row["task_id"] == rows[0]["task_id"] else row["stamp"])
+
+
+@fault("resolvability", "60 % of the arcs are unresolved", r"below 0\.5 for 6\d\.\d %", lambda share: share < 0.4, resolved_share_min=0.5,
+       unresolved_share_max=0.15)  # fmt: skip
+def _(broken):
+    broken.column("metrics", "theta_e_over_psf", lambda row: (0.3 if int(row["task_id"][:8], 16) % 10 < 6 else 1.5) if arc(row) else None)
+
+
+@fault(
+    "stamp_flux",
+    "arcs reach out of their stamps",
+    r"^95 % of the arcs have 60\.\d % of their flux inside",
+    lambda share: share == pytest.approx(0.6, abs=0.01),
+)
+def _(broken):
+    broken.column(
+        "metrics", "stamp_flux_fraction", lambda row: 0.6 if arc(row) and row["theta_e_arcsec"] > 0.9 else row["stamp_flux_fraction"]
+    )
+
+
+@fault("psf_profile", "a Gaussian stands for the Moffat", r"off from a moffat by g 0\.04\d+ \(1 FWHM\), 0\.02", lambda off: off > 0.04)
+def _(broken):
+    broken.patch.setattr(
+        cuts, "profile", lambda size, band, tier: psf.Moffat(0.74 * size, 2.8) if size < 0 else psf.gaussian_from_psfsize(size)
+    )
+
+
+@fault("psf_profile", "psfsize is taken for a FWHM", r"0\.2\d+ \(FWHM in the table\)", lambda off: off > 0.2)
+def _(broken):
+    for b in BANDS:
+        broken.column("metrics", f"psf_fwhm_used_{b}_arcsec", lambda row, b=b: row[f"psfsize_used_{b}_arcsec"])
+
+
+@fault("zero_flux", "the pipeline leaves an edge in injections", r"^AUC (0\.[6-9]|1\.0)", lambda off: off > 0.1)
+def _(broken):
+    broken.column("stamps", "stamp", lambda row: edged(row) if arc(row) else row["stamp"])
+
+
+def edged(row) -> bytes:
+    """A stamp whose first columns are a third of the noise too bright."""
+    cube = planes(row, "stamp")
+    cube[:, :, :2] += 0.002
+    return blob(cube)
+
+
+@fault("zero_flux", "the noise of the arcs is not the one of their seeds", r"^AUC (0\.[6-9]|1\.0)", lambda off: off > 0.1)
+def _(broken):
+    rng = np.random.default_rng(5)
+    broken.column(
+        "stamps",
+        "stamp",
+        lambda row: blob(planes(row, "stamp") + rng.normal(0, 5e-3, (3, SIDE, SIDE)).astype("f4")) if arc(row) else row["stamp"],
+    )
+
+
+@fault("schema", "a column is renamed", r"metrics: column ebv_mag is called ebv", lambda n: n == 5)
+def _(broken):
+    broken.rows("metrics", lambda rows: rows.rename_columns([{"ebv_mag": "ebv"}.get(n, n) for n in rows.column_names]))
 
 
 def judge(name: str, data: Data):
-    compute_facts(data, [BY_NAME[name]])
     return BY_NAME[name].run(data)
 
 
 @pytest.mark.parametrize("planted", FAULTS, ids=lambda f: f"{f.gate}: {f.sentence}")
 def test_a_planted_fault_fails_its_gate_which_names_it(planted, broken, spark, tier):
     planted.plant(broken)
-    result = judge(planted.gate, Data(spark, broken.dataset, tier))
+    result = judge(planted.gate, Data(spark, broken.dataset, with_gates(tier, **planted.thresholds)))
     assert result.outcome == "fail", result
     assert result.blocks
     assert re.search(planted.says, result.message), result.message
@@ -528,8 +665,17 @@ def test_a_planted_fault_fails_its_gate_which_names_it(planted, broken, spark, t
 
 
 def test_every_gate_has_a_planted_fault():
-    assert {f.gate for f in FAULTS} | test_manifest_gates.PLANTED == {g.name for g in GATES}
-    assert len(BY_NAME) == len(GATES) == 28
+    assert {f.gate for f in FAULTS} | set(test_manifest_gates.PLANTED) == {g.name for g in GATES}
+    assert len(BY_NAME) == len(GATES) == 40
+
+
+def test_the_page_has_every_gate_with_the_faults_that_trip_it():
+    planted: dict[str, list[str]] = {g.name: [] for g in GATES}
+    for name, sentence in (*((f.gate, f.sentence) for f in FAULTS), *((g, s) for g, of in test_manifest_gates.PLANTED.items() for s in of)):
+        planted[name].append(sentence)
+    lines = ["| gate | reads | what it asks | seen to fail when |", "| --- | --- | --- | --- |"]
+    lines += [f"| `{g.name}` | {g.table} | {g.about} | {'; '.join(planted[g.name])} |" for g in GATES]
+    assert pages.kept("gates", lines) == pages.block("gates")
 
 
 def test_empty_tables_are_an_error_in_every_gate_that_reads_rows(broken, spark, tier):
@@ -562,7 +708,7 @@ def test_too_few_rows_to_judge_are_not_applicable_in_a_small_tier_only(spark, ti
     large = judge("flux_theta_e_bins", data)
     assert (small.outcome, large.outcome) == ("not_applicable", "fail")
     assert re.search(r"\d+ rows at theta_e 0\.\d", small.message) and "50 are needed" in small.message
-    assert "too few rows to judge" in large.message
+    assert "too few to judge" in large.message
 
 
 def test_arcs_that_sum_to_their_flux_may_still_be_at_another_place(broken, spark, tier):
@@ -584,18 +730,19 @@ def test_the_untouched_data_set_passes_every_gate_and_a_fault_in_it_turns_go_int
         return code, last, page.read_text(), {g["gate"]: g for g in told["gates"]}
 
     code, last, html, gates = run()
-    judged_larger = dict.fromkeys(
-        ("split_fractions", "unpaired_match", "metadata_auc", "known_lenses"), "not_applicable"
-    )  # in test_manifest_gates
+    judged_larger = dict.fromkeys(  # in test_manifest_gates; and no mask lies on the tiny survey
+        ("split_fractions", "unpaired_match", "metadata_auc", "label_shuffle", "known_lenses", "failure_balance", "resolvability", "masks"),
+        "not_applicable",
+    )
     assert {name: g["outcome"] for name, g in gates.items() if g["outcome"] != "pass"} == judged_larger
     assert (code, last["verdict"]) == (0, "GO")
-    assert last["rows"] == {"parent": 150, "manifest": 120, "stamps": 120, "metrics": 120, "validation": 28}
+    assert last["rows"] == {"parent": 150, "manifest": 120, "stamps": 120, "metrics": 120, "validation": 40}
     assert list(gates) == list(BY_NAME) and all(g["n"] > 0 for g in gates.values() if g["gate"] != "known_lenses")
     assert [name for name in BY_NAME if name not in html] == []
     assert set(re.findall(r"\bNO-GO\b|\bGO\b", html)) == {"GO"}
 
     broken.patch.setattr(report.plots, "figures", lambda data: [])  # the verdict is not in the pictures
-    broken.patch.setattr(report.plots, "galleries", lambda data: [])
+    broken.patch.setattr(report.galleries, "galleries", lambda data, results: [])
     broken.column("metrics", "theta_e_arcsec", first(arc, 50.0, lambda row: row["theta_e_arcsec"]))
     code, last, html, gates = run()
     assert (code, last["verdict"]) == (1, "NO-GO")

@@ -7,20 +7,35 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from sklearn.model_selection import StratifiedKFold
 
 from lib import config, place, runs, sampling
 from lib.store import Dataset
 from tests import simulated
-from validation import manifest as gates
-from validation.result import Data, compute_facts
+from tests.gates.conftest import put
+from validation import balance
+from validation.__main__ import GATES
+from validation.data import Data
 
-PLANTED: set[str] = set()
+PLANTED: dict[str, list[str]] = {}
+OF_TABLES = [
+    g
+    for g in GATES
+    if g.table in ("parent", "manifest") or g.name in ("metadata_auc", "label_shuffle", "resolvability", "flux_theta_e_bins")
+]
 
 
 def fault(*names):
-    """Of a test that sees gates fail."""
-    PLANTED.update(names)
-    return lambda test: test
+    """Of a test that sees gates fail; its name says when."""
+
+    def register(test):
+        for name in names:
+            PLANTED.setdefault(name, []).append(
+                test.__name__.removeprefix("test_").removesuffix("_is_seen").removesuffix("_are_seen").replace("_", " ")
+            )
+        return test
+
+    return register
 
 
 @pytest.fixture(scope="module")
@@ -42,26 +57,26 @@ def manifest(parents, tier):
     return sampling.manifest(parents, tier, "set")
 
 
+@pytest.fixture(scope="module")
+def metrics(manifest, tier):
+    return simulated.metrics(manifest, tier)
+
+
 @pytest.fixture
-def judge(spark, parents, manifest, tier, tmp_path):
+def judge(spark, parents, manifest, metrics, tier, tmp_path):
     """The outcome of gates on the data set, or on other tables in the place of its own; ``lists`` of known lenses."""
 
     def run(*names, lists=(), **other):
-        dataset = Dataset.at(str(tmp_path), f"set{len(list(tmp_path.iterdir()))}", tier.name)
-        for table, rows in ({"parent": parents, "manifest": manifest} | other).items():
+        dataset = Dataset.at(str(tmp_path / f"root{len(list(tmp_path.iterdir()))}"), "set", tier.name)
+        for table, rows in ({"parent": parents, "manifest": manifest, "metrics": metrics} | other).items():
             inputs = {"known lenses": list(map(str, lists)), **place.fingerprint(lists)} if table == "parent" else {}
             with runs.start(dataset, table, [table], config.plain(tier), inputs) as run:
                 run.write(table, rows)
                 run.commit({})
-        data, mine = Data(spark, dataset, tier), [g for g in gates.GATES if g.name in names or not names]
-        compute_facts(data, mine)
-        return {g.name: g.run(data) for g in mine}
+        data = Data(spark, dataset, tier)
+        return {g.name: g.run(data) for g in OF_TABLES if g.name in names or not names}
 
     return run
-
-
-def put(rows, name, values):
-    return rows.set_column(rows.schema.names.index(name), rows.schema.field(name), pa.array(values, rows.schema.field(name).type))
 
 
 def unpaired(rows):
@@ -106,10 +121,30 @@ def test_controls_that_were_not_matched_are_seen(judge, manifest, parents, tier)
         values = table[name].to_numpy().copy()
         values[rows] = pool[name].to_numpy()
         manifest = put(manifest, name, values)
-    result = judge("metadata_auc", manifest=manifest)["metadata_auc"]
+    result = judge("metadata_auc", metrics=simulated.metrics(manifest, tier))["metadata_auc"]
     assert (result.outcome, result.measured > 0.6) == ("fail", True)
     later = judge("unpaired_match", manifest=put(manifest, "match_rung", np.where(rows, 3, None)))["unpaired_match"]
     assert (later.outcome, later.measured) == ("fail", 0.0)
+
+
+@fault("label_shuffle")
+def test_a_label_that_leaks_into_a_feature_is_seen(judge, monkeypatch):
+    known = balance.metadata
+    monkeypatch.setattr(balance, "metadata", lambda rows: np.c_[known(rows), rows["role"].to_numpy() == "injected"])
+    result = judge("label_shuffle")["label_shuffle"]
+    assert (result.outcome, result.measured > 0.4) == ("fail", True)
+
+
+@fault("label_shuffle")
+def test_folds_that_share_galaxies_are_seen(judge, monkeypatch):
+    monkeypatch.setattr(balance, "StratifiedGroupKFold", Ungrouped)
+    result = judge("label_shuffle")["label_shuffle"]
+    assert (result.outcome, result.measured > 0.05) == ("fail", True)
+
+
+class Ungrouped(StratifiedKFold):
+    def split(self, x, y, groups=None):
+        return super().split(x, y)
 
 
 @fault("known_lenses")
@@ -121,6 +156,7 @@ def test_a_known_lens_at_2_arcsec_is_seen(judge, manifest, tmp_path):
     assert (result.outcome, result.measured, result.examples) == ("fail", 1, (host["galaxy_id"],))
 
 
+@fault("grid_values")
 def test_a_missing_stratum_is_seen(judge, manifest):
     small = np.minimum(manifest["theta_e_arcsec"].to_numpy(), 0.6)
     result = judge("grid_values", manifest=put(manifest, "theta_e_arcsec", small))["grid_values"]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.imaging import arcs, noise, psf, spectrum
+from lib.imaging import arcs, psf, spectrum
 from tests.physics.scenes import PIXEL, point
 
 
@@ -141,28 +141,6 @@ def test_the_period_holds_the_wings_and_the_modes_the_core(fwhm, beta, pixel):
     beyond = 1 - passed[np.searchsorted(k, cut)] / passed[-1]
     assert beyond < 1.2 * spectrum.CUT or cut == spectrum.FASTEST
     assert spectrum.period(64, 10.0, 20.0, wing) >= 42 + wing
-
-
-def test_arc_electrons_have_the_mean_and_variance_of_their_light():
-    light = np.full((400, 400), 0.01)
-    drawn = noise.poisson(light, 30_000.0, np.random.default_rng(1))
-    assert drawn.mean() == pytest.approx(0.0, abs=4 * np.sqrt(0.01 / 30_000) / 400)
-    assert drawn.var() == pytest.approx(0.01 / 30_000, rel=0.02)
-    raised = noise.raise_variance(np.array([100.0, 0.0]), np.array([0.01, 0.01]), 30_000.0)
-    assert raised[0] == pytest.approx(1 / (1 / 100 + 0.01 / 30_000))
-    assert raised[1] == 0.0
-
-
-@pytest.mark.parametrize("gain", [(3e4, 3e4, 3e4), (1e3, 2e4, 5e5)])
-def test_an_arc_is_exposed_as_its_noise_is_defined_bit_for_bit(gain):
-    rng = np.random.default_rng(4)
-    image, light = rng.normal(0, 0.01, (3, 16, 16)).astype("f4"), rng.normal(0.001, 0.001, (3, 16, 16)).astype("f4")
-    invvar = rng.choice([0.0, 4e4, 1e5], (3, 16, 16)).astype("f4")
-    gains = np.array(gain)[:, None, None]
-    seen, weight = noise.expose(image, invvar, light, np.array(gain), np.random.default_rng(9))
-    drawn = noise.poisson(light, gains, np.random.default_rng(9))
-    assert np.array_equal(seen, (image.astype(float) + light + drawn).astype("f4"))
-    assert np.array_equal(weight, noise.raise_variance(invvar.astype(float), light, gains).astype("f4"))
 
 
 def signal_to_noise(arc, invvar):

@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from lib.imaging import psf
+from lib.imaging import widths
 from lib.survey import geometry, masks, synthetic
 from lib.survey.synthetic import catalogue, exposures, files, optics, sky, tables
 from tests.conftest import shared
@@ -290,7 +290,7 @@ def test_photon_noise_raises_the_variance_in_proportion_to_flux(maps, truth):
         box = slice(iy - 2, iy + 3), slice(ix - 2, ix + 3)
         if len(np.unique(maps["nexp", "r"][box])) > 1:
             continue
-        nea = (maps["psfsize", "r"][iy, ix] / psf.PSFSIZE / PIXEL) ** 2
+        nea = (maps["psfsize", "r"][iy, ix] / widths.FACTOR / PIXEL) ** 2
         sky_variance = 1.0 / (maps["depth", "r"][box] * nea)
         slope = np.sum(1.0 / maps["invvar", "r"][box] - sky_variance) / maps["image", "r"][box].sum()
         assert 1.0 / slope == pytest.approx(3e4, rel=0.02)
@@ -335,7 +335,7 @@ def test_psfsize_is_the_noise_equivalent_width_of_the_stars(maps, truth, band):
         values, _, _ = cutout(maps["image", band], x[i], y[i], 20)
         variance, _, _ = cutout(maps["invvar", band], x[i], y[i], 20)
         nea = PIXEL**2 * flux[i] ** 2 / (np.sum(values**2, dtype=float) - 0.89**2 * np.sum(1.0 / variance))
-        ratios.append(psf.psfsize(nea) / maps["psfsize", band][round(float(y[i])), round(float(x[i]))])
+        ratios.append(widths.of_nea(nea) / maps["psfsize", band][round(float(y[i])), round(float(x[i]))])
     assert len(ratios) >= 5
     assert np.median(ratios) == pytest.approx(1.0, abs=0.005)
 

@@ -521,6 +521,22 @@ def test_a_folder_is_a_source_too_and_never_its_own_copy(spark, tiny_survey, job
     assert "same folder" in capsys.readouterr().err
 
 
+def test_a_full_disk_is_told_and_nothing_is_published(spark, server, job, copied, tmp_path, capsys):
+    """Every file of every brick meets a full disk, so that none of Spark's tries finds room."""
+    for name in tiny.BRICKS:
+        for kind, band, _ in WANTED:
+            part = tmp_path / "copy" / f"{bricks.path(Path(), name, kind, band)}.part"
+            part.parent.mkdir(parents=True, exist_ok=True)
+            part.symlink_to("/dev/full")
+    assert job(server.url) == 3
+    assert "cache: the disk is full: free some space and run the same command again" in capsys.readouterr().err
+    assert runs.committed(copied, "cache") == []
+    for part in (tmp_path / "copy").rglob("*.part"):
+        part.unlink()
+    assert job(server.url) == 0
+    assert same(server.folder, tmp_path / "copy", FILES)
+
+
 def test_a_disk_that_was_full_is_tried_again(spark, server, job, copied, tmp_path):
     part = tmp_path / "copy" / f"{IMAGE}.part"
     part.parent.mkdir(parents=True)

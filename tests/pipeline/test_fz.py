@@ -296,7 +296,7 @@ def large(tmp_path):
 
 
 def test_overlapping_windows_fetch_and_decode_a_tile_once(large, monkeypatch):
-    monkeypatch.setattr(source, "GAP_DISK", 0)
+    monkeypatch.setattr(source, "GAP", 0)
     monkeypatch.setattr(source, "HEAD", 2880 * 4)
     seen = []
     decode = codecs.decode
@@ -321,7 +321,7 @@ def test_ranges_are_joined_over_gaps_and_counted(large, monkeypatch):
     )
     whole = plane(large)
     for gap, expected in ((0, 5), (1 << 30, 1)):
-        monkeypatch.setattr(source, "GAP_DISK", gap)
+        monkeypatch.setattr(source, "GAP", gap)
         requests.clear()
         found, _ = some.windows([110] * 5, [110, 210, 310, 410, 510], 64, 64)
         assert requests == [expected]

@@ -18,7 +18,7 @@ from lib.sampling import tasks
 from lib.store import Dataset
 from tests import tables
 from validation.__main__ import GATES
-from validation.result import Data, compute_facts
+from validation.data import Data
 
 BY_NAME = {g.name: g for g in GATES}
 
@@ -229,7 +229,6 @@ def test_gates_count_hard_negatives_apart(gate, with_negatives, tier, spark):
 
 def judged(name, dataset, tier, spark):
     data = Data(spark, dataset, tier)
-    compute_facts(data, [BY_NAME[name]])
     return BY_NAME[name].run(data)
 
 

@@ -20,7 +20,7 @@ from lib.errors import ConfigError, InputError
 from lib.sampling import choose, match, tasks
 from tests import servers, simulated, tables
 from validation import __main__ as validation
-from validation.result import Data
+from validation.data import Data
 
 
 @pytest.fixture(scope="module")

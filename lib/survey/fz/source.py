@@ -6,8 +6,9 @@ from lib.place import Place
 from lib.survey.fz.header import Damaged
 
 HEAD = 1 << 16  # bytes of the first request: headers and tile table of a real brick's coadd are 45 to 56 kB
-GAP_DISK = 1 << 16  # bytes not needed that are read over rather than ask again; of a disk, whose calls and copies cost alike there
-GAP_BUCKET = 1 << 14  # of a bucket: about a tile; more would soon read most of the file (bench/RESULTS.md)
+GAP = (
+    1 << 14
+)  # bytes not needed that are read over rather than ask again, about a tile: more would soon read most of the file (bench/RESULTS.md)
 SPARE = 16  # bytes that may be looked at beyond the last one fetched
 
 
@@ -37,7 +38,7 @@ class Source:
         """(bytes, where in them each range begins) of ranges that lie in the file; ``SPARE`` bytes of 0 follow them."""
         if not len(starts):
             return np.zeros(SPARE, np.uint8), np.zeros(0, np.int64)
-        froms, tos, span = merged(starts, starts + sizes, GAP_DISK if self.place.local else GAP_BUCKET)
+        froms, tos, span = merged(starts, starts + sizes, GAP)
         begins = np.concatenate([[0], np.cumsum(tos - froms)])
         out = np.empty(begins[-1] + SPARE, np.uint8)
         out[begins[-1] :] = 0

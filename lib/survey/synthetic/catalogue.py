@@ -8,7 +8,7 @@ PSFDEPTH, GALDEPTH and the IVARs are inverse variances: mag = 22.5 - 2.5 log10(5
 import numpy as np
 from scipy.spatial import cKDTree
 
-from lib.imaging.psf import PSFSIZE
+from lib.imaging import widths
 from lib.survey.geometry import BrickGeometry
 from lib.survey.synthetic import optics
 from lib.survey.synthetic.coadds import Band
@@ -44,7 +44,7 @@ def sample(band: Band, x, y) -> dict[str, np.ndarray]:
 
 def extended_depth(psfdepth, psfsize_arcsec, r_eff_arcsec=0.45):
     """Inverse variance of a galaxy's flux, from a point source's; the default is what GALDEPTH means."""
-    nea = (np.asarray(psfsize_arcsec) / PSFSIZE) ** 2
+    nea = (np.asarray(psfsize_arcsec) / widths.FACTOR) ** 2
     return psfdepth * nea / np.maximum(nea + 4.0 * np.pi * (0.8 * np.asarray(r_eff_arcsec)) ** 2, 1e-9)
 
 

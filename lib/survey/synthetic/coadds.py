@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import interpolate, ndimage
 
-from lib.imaging import psf
+from lib.imaging import widths
 from lib.survey.geometry import BrickGeometry
 from lib.survey.synthetic import defects, exposures, optics
 from lib.survey.synthetic.spec import BANDS, PIXEL_ARCSEC, SIDE_PIX, SurveySpec, rng
@@ -58,7 +58,7 @@ def _band(spec, brick, field, band, model, objects) -> Band:
     good = total.nexp > 0
     defects.fill_rows(image, good, total.covered)
     nea = _nea_map(field)
-    psfsize = np.where(total.covered, psf.psfsize(nea), 0.0).astype(np.float32)
+    psfsize = np.where(total.covered, widths.of_nea(nea), 0.0).astype(np.float32)
     depth = total.invvar * np.float32(PIXEL_ARCSEC**2) / nea
     lost = total.covered & ~good
     return Band(band, field, image, total.invvar / photons, total.nexp, psfsize, depth, lost, saturated)

@@ -1,0 +1,73 @@
+"""The whole lens pipeline with its survey and its tables in a bucket, against the same on a disk."""
+
+import json
+import shutil
+import uuid
+
+import pytest
+
+from jobs.__main__ import main
+from lib import runs
+from lib.store import Dataset
+from tests import tables
+from validation.__main__ import main as validation
+
+TABLES = ("parent", "manifest", "stamps", "metrics")
+
+
+@pytest.fixture(scope="module")
+def bucket(spark, s3_server, tiny_survey, tiny_tier):
+    """(data set, survey, flags): every table made in a bucket from a survey in it."""
+    name = f"whole-{uuid.uuid4().hex[:8]}"
+    for path in (p for p in tiny_survey.rglob("*") if p.is_file()):
+        s3_server.client.upload_file(str(path), s3_server.bucket, f"{name}/survey/{path.relative_to(tiny_survey)}")
+    root, survey = s3_server.address(f"{name}/root"), s3_server.address(f"{name}/survey")
+    flags = ["--tier", str(tiny_tier), "--root", root, "--dataset", "set"]
+    assert main(["parent", "--survey", survey, *flags]) == 0
+    assert main(["manifest", *flags]) == 0
+    assert main(["inject", "--survey", survey, *flags]) == 0
+    return Dataset.at(root, "set", "tiny"), survey, flags
+
+
+def rows(dataset: Dataset, table: str):
+    key = "galaxy_id" if table == "parent" else "task_id"
+    return runs.read(dataset, table).sort_by(key).replace_schema_metadata()
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_table_is_the_one_that_a_disk_holds(table, bucket, tiny_dataset):
+    assert rows(bucket[0], table).equals(rows(tiny_dataset, table))
+
+
+def test_a_second_run_reads_no_pixel(bucket, caplog):
+    _, survey, flags = bucket
+    with caplog.at_level("INFO"):
+        assert main(["inject", "--survey", survey, *flags]) == 0
+    assert "unchanged" in caplog.text and "of the survey read" not in caplog.text
+
+
+def judged(flags, capsys) -> tuple[int, dict]:
+    """Exit code, and rows by table."""
+    code = validation(flags)
+    return code, json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+
+
+def outcomes(dataset: Dataset) -> dict:
+    return {g["gate"]: (g["outcome"], g["measured"]) for g in runs.read(dataset, "validation").to_pylist()}
+
+
+def test_compacted_or_not_it_is_judged_as_on_a_disk(bucket, tiny_dataset, tiny_tier, tmp_path, capsys):
+    dataset, _, flags = bucket
+    shutil.copytree(tables.root(tiny_dataset), tmp_path / "root")
+    here = Dataset.at(tmp_path / "root", "set", "tiny")
+    wanted = judged(["--tier", str(tiny_tier), "--root", str(tmp_path / "root"), "--dataset", "set"], capsys)
+    first = judged(flags, capsys)
+    assert first == wanted and outcomes(dataset) == outcomes(here)
+    assert dataset.place.read("report/tiny/report.html").lstrip().lower().startswith(b"<!doctype html")
+    for table in ("stamps", "metrics"):
+        assert main(["compact", "--table", table, *flags]) == 0
+    again = judged(flags, capsys)
+    assert again == wanted
+    assert {gate: outcome for gate, (outcome, _) in outcomes(dataset).items()} == {
+        gate: outcome for gate, (outcome, _) in outcomes(here).items()
+    }
