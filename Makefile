@@ -7,7 +7,7 @@ export PYSPARK_PYTHON := $(abspath $(PY))
 TIER ?= demo
 OUT ?= out/$(TIER)
 
-.PHONY: help setup demo test test-s3 cluster-demo check bench package docs lock clean
+.PHONY: help setup demo mosaic-demo test test-s3 cluster-demo check bench package docs lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -17,6 +17,9 @@ setup:  ## make .venv from the lock file; find or install Java
 
 demo: setup  ## embedded survey -> stamps -> report (SURVEY=DIR: on your survey; TIER=, OUT=)
 	@$(PY) -m infra.demo --tier "$(TIER)" --out "$(OUT)" $(if $(SURVEY),--survey "$(SURVEY)")
+
+mosaic-demo: setup  ## simulated frames -> mosaics by four recipes -> gallery (DATA=DIR: real frames too; OUT=)
+	@$(PY) -m infra.mosaic_demo --out "$(if $(filter out/$(TIER),$(OUT)),out/mosaic,$(OUT))" $(if $(DATA),--data "$(DATA)")
 
 test: .venv-dev  ## all tests, lint and types
 	@$(MAKE) --no-print-directory check

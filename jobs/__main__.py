@@ -14,6 +14,8 @@ JOBS = {
     "negatives": "scores of controls -> galaxies that look like lenses",
     "cache": "copy the bricks a manifest needs from another survey root",
     "inject": "manifest + bricks -> stamps and metrics",
+    "tiles": "frames of a camera -> which tiles a mosaic has, and what each is made from",
+    "coadd": "tiles -> mosaic: normalised, stacked, polished",
     "compact": "the files of a table made fewer and larger, a split in each",
 }
 

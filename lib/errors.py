@@ -13,6 +13,8 @@ STATUSES = {
     "masked_centre": "pixels at the host's centre are masked",
     "nan": "the survey's pixels hold NaN or infinity",
     "no_psf": "a band has no PSF from any allowed source",
+    "no_wcs": "a frame has no celestial WCS, or a singular one",
+    "wrong_unit": "a frame's unit is not that of the others",
     "too_large": "the lensed image does not fit the rendering canvas",
 }
 

@@ -347,6 +347,13 @@ def _slots(spark: SparkSession, parts: int) -> np.ndarray:
     return found
 
 
+def gpu() -> int | None:
+    """The device that Spark gave to this task (``spark.task.resource.gpu.amount``), or None."""
+    context = TaskContext.get()
+    given = context.resources().get("gpu") if context is not None else None
+    return int(given.addresses[0]) if given is not None and given.addresses else None
+
+
 def _tries(spark: SparkSession) -> int:
     """How often Spark tries a task."""
     master = str(spark.sparkContext.master)

@@ -1,0 +1,122 @@
+"""The gates of mosaics: a good one passes, and each planted fault is found by the gate that is there for it."""
+
+import shutil
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from jobs import coadd as coadd_job
+from lib import place, store
+from lib.frames import engine, recipe
+from lib.mosaic import solve
+from tests.mosaic import files
+from validation import mosaic
+
+RECIPE = """
+name = "judged"
+[[level]]
+name = "coadd"
+kernel = "lanczos3"
+rejection = "kappa_sigma"
+feather_pix = 20.0
+[polish]
+min_coverage_keep = 0.5
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, spark):
+    """(frames, root, recipe) of a mosaic of little S1, one band."""
+    root = tmp_path_factory.mktemp("judged")
+    frames, path = files.write(root / "frames", files.small(bands=1)), files.written(root / "judged.toml", RECIPE)
+    assert files.run(frames, root, path) == 0
+    return frames, root, path
+
+
+def judge(frames, root, path) -> dict[str, str]:
+    found = mosaic.validate(mosaic.Mosaic(store.Dataset.at(str(root), "set", "judged"), recipe.load(path), place.at(str(frames))))
+    return {r.gate.removeprefix("mosaic_"): r.outcome for r in found}
+
+
+GOOD = {"seams": "pass", "stars": "pass", "coverage": "pass", "gains": "pass", "backends": "not_applicable"}
+
+
+def test_a_good_mosaic_passes(made, capsys):
+    frames, root, path = made
+    assert judge(*made) == GOOD
+    assert mosaic.main(["--frames", str(frames), "--recipe", path, "--root", str(root), "--dataset", "set"]) == 0
+    assert '"verdict": "GO"' in capsys.readouterr().out
+    assert len(files.table(root, "judged", "validation")) == 5
+
+
+def planted(made, tmp_path, level, change) -> dict[str, str]:
+    """The gates' outcomes after a file of the mosaic was changed by ``change(hdus)``."""
+    frames, root, path = made
+    copy = shutil.copytree(root / "set", tmp_path / "set").parent
+    (row,) = [r for r in files.table(copy, "judged", "coadds") if r["level_name"] == level]
+    with fits.open(copy / "set" / row["path"]) as file:
+        hdus = {h.name: (np.array(h.data), h.header.copy()) for h in file[1:]}
+    change(hdus)
+    made_again = [
+        fits.CompImageHDU(data, header, name=name, compression_type="GZIP_2", quantize_level=0.0) for name, (data, header) in hdus.items()
+    ]
+    fits.HDUList([fits.PrimaryHDU(), *made_again]).writeto(copy / "set" / row["path"], overwrite=True)
+    return judge(frames, copy, path)
+
+
+def test_half_a_pixel_in_the_wcs_is_found(made, tmp_path):
+    def shift(hdus):
+        hdus["SCIENCE"][1]["CRPIX1"] += 0.5
+
+    assert planted(made, tmp_path, "coadd", shift)["stars"] == "fail"
+
+
+def test_pixels_that_are_not_what_the_frames_give_are_found(made, tmp_path):
+    def scale(hdus):
+        hdus["SCIENCE"][0][...] *= 1.01
+
+    assert planted(made, tmp_path, "coadd", scale)["stars"] == "fail"
+
+
+def test_skirts_that_were_kept_are_found(made, tmp_path):
+    def keep(hdus):
+        science = hdus["SCIENCE"][0]
+        science[np.isnan(science)] = 1000.0
+
+    assert planted(made, tmp_path, "polished", keep)["coverage"] == "fail"
+
+
+def test_coverage_that_was_left_is_found(made, tmp_path):
+    def keep(hdus):
+        hdus["COVERAGE"][0][...] = np.maximum(hdus["COVERAGE"][0], 1)
+
+    assert planted(made, tmp_path, "polished", keep)["coverage"] == "fail"
+
+
+def test_gains_that_were_left_in_are_found(made, tmp_path, monkeypatch):
+    """The whole mosaic made with gains 1 and offsets 0."""
+    frames, _, path = made
+    solved = engine.solved
+    monkeypatch.setattr(coadd_job.engine, "solved", lambda known, rows, level, planes: solve.identity(len(known), planes))
+    assert files.run(frames, tmp_path, path) == 0
+    found = judge(frames, tmp_path, path)
+    assert found["seams"] == "fail" and found["gains"] == "pass"
+    assert engine.solved is not solved
+
+
+@pytest.mark.parametrize("key, value", [("gain", float("nan")), ("gain", 3.0), ("offset", float("inf"))])
+def test_a_gain_beyond_its_limits_is_found(made, monkeypatch, key, value):
+    frames, root, path = made
+    data = mosaic.Mosaic(store.Dataset.at(str(root), "set", "judged"), recipe.load(path), place.at(str(frames)))
+    rows = data.rows("normalisation")
+    monkeypatch.setattr(mosaic.Mosaic, "rows", lambda *_: [rows[0] | {key: value}, *rows[1:]])
+    assert mosaic._gains(data, {}).outcome == "fail"
+
+
+def test_two_backends_without_a_comparison_are_found(made, monkeypatch):
+    frames, root, path = made
+    data = mosaic.Mosaic(store.Dataset.at(str(root), "set", "judged"), recipe.load(path), place.at(str(frames)))
+    rows = data.rows("coadds")
+    monkeypatch.setattr(mosaic.Mosaic, "coadds", [rows[0] | {"backend": "cupy"}, *rows[1:]])
+    assert mosaic._parity(data, {}).outcome == "fail"
