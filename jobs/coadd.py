@@ -117,10 +117,10 @@ class Job:
             raise InputError(f"band {band or 'none'!r}: level {self.recipe.level[number].name} has no image to be made from")
         level, planes = self.recipe.level[number], mine[0]["planes"]
         grid = self._canvas(band)
-        named = list(images)
+        named, side = list(images), engine.bin_side(list(images.values()))
         self.produce(
             [[images[n] for n in named[k : k + IMAGES]] for k in range(0, len(named), IMAGES)],
-            partial(_measured, level=number, grid=(grid.wcs.to_header_string(), grid.shape), where=self.where),
+            partial(_measured, level=number, grid=(grid.wcs.to_header_string(), grid.shape), where=self.where, side=side),
         )
         known = [_judged(engine.told(self.where, number, n)) for n in named]
         strange = engine.absurd(known)
@@ -131,7 +131,9 @@ class Job:
                 cli.log.warning("%s is left out: its level, %g, is no sky beside the others'", one["name"], one["level"])
                 one["healthy"] = False
         pairs = engine.meeting(known) if level.normalise else []
-        self.produce([pairs[k : k + PAIRS] for k in range(0, len(pairs), PAIRS)], partial(_compared, level=number, where=self.where))
+        self.produce(
+            [pairs[k : k + PAIRS] for k in range(0, len(pairs), PAIRS)], partial(_compared, level=number, where=self.where, side=side)
+        )
         table = engine.solved(known, [r for r in self.rows("overlaps", level=number) if r["one"] in images], level, planes)
         self._table(number, known, table)
         for line in table.said:
@@ -207,7 +209,7 @@ def _sky(known: list[dict], table, planes: int) -> list[float]:
     return [float(v) for v in np.nanmedian(levels, axis=0)] if levels else [0.0] * planes
 
 
-def _measured(chunk: list[Input], level: int, grid, where: Where) -> Iterator:
+def _measured(chunk: list[Input], level: int, grid, where: Where, side: int) -> Iterator:
     from astropy.io.fits import Header
     from astropy.wcs import WCS
 
@@ -215,11 +217,11 @@ def _measured(chunk: list[Input], level: int, grid, where: Where) -> Iterator:
 
     whole = Lattice(WCS(Header.fromstring(grid[0])), tuple(grid[1]))
     for one in chunk:
-        yield {}, engine.measure(one, level, whole, where)
+        yield {}, engine.measure(one, level, whole, where, side)
 
 
-def _compared(chunk: list[tuple[str, str]], level: int, where: Where) -> Iterator:
-    yield {"overlaps": tiles.table(engine.compare(chunk, level, where), schemas.OVERLAPS)}, {}
+def _compared(chunk: list[tuple[str, str]], level: int, where: Where, side: int) -> Iterator:
+    yield {"overlaps": tiles.table(engine.compare(chunk, level, where, side), schemas.OVERLAPS)}, {}
 
 
 def _coadded(chunk: tuple, level, sky, where: Where, run: str, last: bool, gpu: bool) -> Iterator:

@@ -16,6 +16,7 @@ from lib.mosaic.image import Image
 from lib.mosaic.lattice import Lattice, Window
 from lib.place import Place
 
+MANY_BINS = 400  # in the smallest image of a level
 LEAST_QUALITY = 0.2  # of a tile's typical weight: shallower parts are not compared
 
 
@@ -58,7 +59,13 @@ class Input:
         return read.frame(where.frames, self.row, window)
 
 
-def measure(one: Input, level: int, grid: Lattice, where: Where) -> dict[str, float]:
+def bin_side(images: list[Input]) -> int:
+    """Px a side of the bins of a level: 8, less where its smallest image would have too few of them."""
+    least = min(one.shape[0] * one.shape[1] for one in images)
+    return next((side for side in (8, 4, 2) if least / side**2 >= MANY_BINS), 1)
+
+
+def measure(one: Input, level: int, grid: Lattice, where: Where, side: int = overlaps.BIN_PIX) -> dict[str, float]:
     """Put an image's bins beside the pixels, with what is known of its noise and level; counts of what could not be read."""
     told: dict = {"name": one.name, "window": [0, 0, 0, 0], "share": 0.0, "sigma": [], "sky": [], "error": None}
     try:
@@ -67,7 +74,7 @@ def measure(one: Input, level: int, grid: Lattice, where: Where) -> dict[str, fl
         share = float(np.isfinite(pixels.pixels[0]).mean())
         if found is not None and share > 0.0:
             sigma, sky = image.noise(pixels.pixels), image.level(pixels.pixels)
-            bins = overlaps.bins(pixels, found, sigma, sky, share=share, least=LEAST_QUALITY if pixels.quality is not None else 0.0)
+            bins = overlaps.bins(pixels, found, sigma, sky, side, share=share, least=LEAST_QUALITY if pixels.quality is not None else 0.0)
             told |= {"window": list(asdict(bins.window).values()), "share": share, "sigma": sigma.tolist(), "sky": [float(v) for v in sky]}
             told["healthy"] = overlaps.healthy([bins]).tolist()[0]
             told["middle"] = [(found.window.y0 + found.window.y1) / 2, (found.window.x0 + found.window.x1) / 2]
@@ -91,7 +98,7 @@ def _bins(where: Where, level: int, name: str) -> overlaps.Bins:
         return overlaps.Bins((int(kept["at"][0]), int(kept["at"][1])), kept["mean"], kept["sigma"], kept["sky"], float(kept["share"]))
 
 
-def compare(pairs: list[tuple[str, str]], level: int, where: Where) -> list[dict]:
+def compare(pairs: list[tuple[str, str]], level: int, where: Where, side: int = overlaps.BIN_PIX) -> list[dict]:
     """Rows of OVERLAPS of pairs of images, sorted by their first."""
     found: list[dict] = []
     held: dict[str, overlaps.Bins] = {}
@@ -100,7 +107,7 @@ def compare(pairs: list[tuple[str, str]], level: int, where: Where) -> list[dict
         for name in (one, other):
             if name not in held:
                 held[name] = _bins(where, level, name)
-        for pair in overlaps.pairs(held[one], held[other]):
+        for pair in overlaps.pairs(held[one], held[other], side=side):
             row = asdict(pair)
             row = {k: row[k] for k in row if k not in ("i", "j", "band")}
             lists = {k: list(row[k]) for k in ("middle", "tilt_x", "tilt_y", "normal")}
