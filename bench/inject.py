@@ -36,6 +36,7 @@ from lib.survey.bricks import Brick
 from lib.survey.synthetic import SurveySpec
 from tests import simulated
 
+DENSITIES = (36, 240)  # stamps a brick of which the costs of a brick and of a stamp are told
 MARGIN = 60  # pixels from a brick's edge to a host
 STAGES = {
     "windows and checks": ("of", "cuts.py"), "arcs (render)": ("draw", "render.py"), "expected magnification": ("of_source", "magnification.py"),
@@ -218,6 +219,11 @@ def main(argv: list[str]) -> int:
         in_process(few, survey, root)
         (cpu, _), planes = in_process(few, survey, root), naive(few, survey, root)
         _, profile = in_process(few, survey, root, profiled=True)
+        spent = {}
+        for hosts in DENSITIES:
+            rows, _ = tasks(survey, names[:2], hosts, 1, 1, controls=True)
+            spent[hosts] = min(in_process(rows, survey, root)[0] for _ in range(3)) / 2
+        stamp = (spent[DENSITIES[1]] - spent[DENSITIES[0]]) / (DENSITIES[1] - DENSITIES[0])
         dense_rows = debug.filter(pc.is_in(debug["brickname"], value_set=pa.array(names[:2])))
         dense, _ = in_process(dense_rows, survey, root)
         _, dense_profile = in_process(dense_rows, survey, root, profiled=True)
@@ -252,6 +258,7 @@ def main(argv: list[str]) -> int:
             "ratio_whole_plane": round(planes / cpu, 1), "worker_peak_mb": max(r["peak_mb"] for r in (*one.values(), two)),
             "bytes_share": round(part, 4), "bytes_per_stamp": round(one["train"]["bytes read"] / one["train"]["stamps"]),
             "efficiency_2_cores": round(efficiency, 3), "efficiency_2_workers": round(workers, 3), "machine_2_cores": round(limit, 3),
+            "stamp_core_seconds": round(stamp, 6), "brick_core_seconds": round(spent[DENSITIES[0]] - stamp * DENSITIES[0], 4),
         }))  # fmt: skip
     return 0
 

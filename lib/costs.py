@@ -38,10 +38,12 @@ class Costs:
     metrics_bytes: Figure
     stamp_core_seconds: Figure
     brick_core_seconds: Figure
+    brick_requests: Figure
     memory_per_core: Figure
     core_hour: Figure
     memory_hour: Figure
     storage_month: Figure
+    request_million: Figure
 
 
 @cache
@@ -75,6 +77,7 @@ class Estimate:
             "bricks": self.bricks, "bricks_are": self.bricks_are, "bytes": size,
             "costs_are": MOST if MOST in (self.rows_are, self.bricks_are) else ESTIMATED, "core_hours": float(f"{core_hours:.6g}"),
             "dollars": float(f"{core_hours * an_hour:.6g}"),
+            "request_dollars": float(f"{self.bricks * costs.brick_requests.value / 1e6 * costs.request_million.value:.6g}"),
             "storage_dollars_a_month": float(f"{sum(size.values()) / GB * costs.storage_month.value:.6g}"),
         }  # fmt: skip
 
@@ -120,7 +123,8 @@ def lines(told: dict, costs: Costs) -> list[str]:
         "rows": f"{told['total_rows']:,}", "bricks": "whole sky" if whole_sky else f"{told['bricks']:,}",
         **{name: size(n) for name, n in told["bytes"].items()},
         "inject, core-hours": significant(told["core_hours"]), "inject, dollars": significant(told["dollars"]),
+        "requests to a bucket, dollars": significant(told["request_dollars"]),
         "storage, dollars a month": significant(told["storage_dollars_a_month"]),
     }  # fmt: skip
-    out += [f"  {name:28}{value:>18}" for name, value in figures.items()]
+    out += [f"  {name:30}{value:>16}" for name, value in figures.items()]
     return [*out, f"  rates of {costs.stamp_core_seconds.date}, prices of {costs.core_hour.date} ({costs.core_hour.source})"]

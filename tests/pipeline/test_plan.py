@@ -112,13 +112,14 @@ def test_bytes_hours_and_dollars_are_the_figures_times_the_rows():
     told = costs.Estimate("t", rows, dict.fromkeys(SPLITS, 1), 3600).told(figures)
     assert told["bytes"]["stamps"] == round(1_500_000 * figures.stamps_bytes.value)
     hours = (1_500_000 * figures.stamp_core_seconds.value) / 3600 + figures.brick_core_seconds.value
-    assert told["core_hours"] == pytest.approx(hours, abs=1e-4)
-    assert told["dollars"] == pytest.approx(hours * (figures.core_hour.value + 4 * figures.memory_hour.value), abs=1e-3)
+    assert told["core_hours"] == pytest.approx(hours, rel=1e-5)
+    assert told["dollars"] == pytest.approx(hours * (figures.core_hour.value + 4 * figures.memory_hour.value), rel=1e-5)
+    assert told["request_dollars"] == pytest.approx(3600 * figures.brick_requests.value * figures.request_million.value / 1e6, rel=1e-5)
 
 
 @pytest.mark.parametrize("rows, hosts, bricks, says", [
-    (40, 4, 36, ["bricks 36", "manifest 16.5 kB", "stamps 9.13 MB", "metrics 39.1 kB", "core-hours 0.0071", "dollars 0.00054", "a month 0.00021"]),
-    (3_333_333, 10**6, 662_174, ["bricks whole sky", "manifest 1.38 GB", "stamps 761 GB", "core-hours 160", "dollars 12", "a month 18"]),
+    (40, 4, 36, ["bricks 36", "manifest 16.5 kB", "stamps 9.13 MB", "metrics 39.1 kB", "core-hours 0.00031", "inject, dollars 0.000024", "bucket, dollars 0.0071", "a month 0.00021"]),
+    (3_333_333, 10**6, 662_174, ["bricks whole sky", "manifest 1.38 GB", "stamps 761 GB", "core-hours 8.5", "inject, dollars 0.64", "bucket, dollars 130", "a month 18"]),
 ])  # fmt: skip
 def test_the_table_of_a_plan_has_digits_that_tell_whatever_its_size(rows, hosts, bricks, says):
     of = {s: {"injected": rows, "paired_control": 0, "unpaired_control": 0} for s in SPLITS}
