@@ -38,7 +38,7 @@ def copies(names: list[str], root: roots.Root, target: Path, wanted, tries: mirr
 
 
 def main(argv: list[str]) -> None:
-    parser = cli.parser("cache", __doc__)
+    parser = cli.parser("cache", __doc__, begins=True)
     parser.add_argument("--source", required=True, help="survey root to copy from: a folder, http(s)://host/folder or s3://bucket/folder")
     parser.add_argument("--survey", required=True, help="survey folder to copy to; what is there and whole is not fetched again")
     parser.add_argument("--concurrency", type=cli.positive, default=8, metavar="N", help="files on their way at once, at most (8)")

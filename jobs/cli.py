@@ -14,16 +14,17 @@ from lib.tiers import Tier
 log = logging.getLogger("arcmill")
 
 
-def parser(name: str, about: str, *, tables: bool = True) -> argparse.ArgumentParser:
-    """A job's flags: where things are, and which tier."""
+def parser(name: str, about: str, *, tables: bool = True, begins: bool = False) -> argparse.ArgumentParser:
+    """A job's flags: where things are, and which tier; of one that ``begins`` a tier, how to go without a promotion."""
     out = argparse.ArgumentParser(f"python -m jobs {name}", description=about, allow_abbrev=False)
     if tables:
         out.add_argument("--tier", required=True, help=f"recipe: {', '.join(tiers.names())}, or a .toml file")
         out.add_argument("--root", required=True, help="folder that holds the data sets")
         out.add_argument("--dataset", required=True, help="name of the data set under the root")
-        out.add_argument(
-            "--unsafe-skip-promotion", metavar="REASON", help="begin though the tier before is not promoted; every later report tells why"
-        )
+    if begins:
+        told = "begin though the tier before is not promoted; every later report tells why"
+        out.add_argument("--unsafe-skip-promotion", metavar="REASON", help=told)
+    if tables:
         again = out.add_mutually_exclusive_group()
         again.add_argument("--replace", action="store_true", help="replace what was made here with other settings, code or inputs")
         again.add_argument("--fresh", action="store_true", help="make it anew, even if nothing changed")

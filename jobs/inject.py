@@ -53,7 +53,7 @@ class Route:
 
 
 def main(argv: list[str]) -> None:
-    parser = cli.parser("inject", __doc__)
+    parser = cli.parser("inject", __doc__, begins=True)
     parser.add_argument("--survey", required=True, help="survey folder or s3:// prefix: its coadds are read")
     args = parser.parse_args(argv)
     tier = tiers.load(args.tier)

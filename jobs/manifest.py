@@ -56,7 +56,7 @@ def require_few(rows: int, tier: tiers.Tier, allowed: int) -> None:
 
 
 def main(argv: list[str]) -> None:
-    parser = cli.parser("manifest", __doc__)
+    parser = cli.parser("manifest", __doc__, begins=True)
     parser.add_argument("--controls", choices=tiers.CONTROLS, help="one kind of controls only, or both as the tier says")
     parser.add_argument(
         "--negatives", metavar="FOLDER", help="add these galaxies without an arc as hard negatives: a data set with the table, or its files"

@@ -41,7 +41,7 @@ def known_lenses(paths, tier: Tier):
 
 
 def main(argv: list[str]) -> None:
-    parser = cli.parser("parent", __doc__)
+    parser = cli.parser("parent", __doc__, begins=True)
     parser.add_argument("--survey", required=True, help="survey folder, local or s3://: its sweeps (or tractor files) are read")
     parser.add_argument(
         "--catalogue", action="append", metavar="PATH",

@@ -1,6 +1,6 @@
 """Bricks in chunks of about equal cost: a function of the manifest alone, so that any cluster makes the same files."""
 
-BRICK_COST = 15  # of opening a brick, in stamps: measured by ``make bench NAME=inject``
+BRICK_COST = 20  # of opening a brick, in stamps: measured by ``make bench NAME=inject``
 STAMPS_MAX = 4096  # of a chunk: its file of stamps is some 300 MB
 CHUNKS_MIN = 16  # where there are bricks enough, so that a laptop's cores share a small run
 

@@ -54,7 +54,8 @@ def column(tasks: pa.Table, name: str) -> np.ndarray:
 def of(tasks: pa.Table, side: int, brick: Brick, tier: Tier) -> Cuts:
     """The cuts of MANIFEST rows whose stamps are ``side`` pixels wide."""
     faults: list[RowError | None] = _unphysical(tasks)
-    brick.begin(wanted(BANDS, tier.psf.prefer))
+    if len(_open(faults)):
+        brick.begin(wanted(BANDS, tier.psf.prefer[:1]))
     x0, y0, x, y = _places(tasks, side, brick, faults)
     fine = _open(faults)
     corners = np.stack([x0, y0, np.rint(x), np.rint(y)], axis=1)[fine].astype(int)

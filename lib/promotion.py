@@ -7,7 +7,7 @@ who and when.  It carries the hash of its own content, and holds as long as the 
 import json
 import logging
 
-from lib import config, runs
+from lib import config, runs, tiers
 from lib.errors import ConfigError
 from lib.store import Dataset
 from lib.tiers import Tier
@@ -21,8 +21,14 @@ def name(before: str, after: str) -> str:
     return f"_promotion/{before}-to-{after}.json"
 
 
+def before(tier: Tier) -> str:
+    """The tier that must be promoted first; of a shipped tier's name the shipped one's, whatever a file of that name says."""
+    return tiers.load(tier.name).after if tier.name in tiers.names() else tier.after
+
+
 def fingerprint(dataset: Dataset) -> str:
-    """Of the data of a tier: which files are its tables, by the hashes of their content; '' if it has none."""
+    """Of the data of a tier: which files are its tables, by the hashes of their content and the sizes that they have now; '' if it has none."""
+    sizes = {f.name: f.size for table in TABLES for f in dataset.place.files(dataset.table(table))}
     latest: dict[str, list] = {}
     for record in runs.records(dataset):
         for file in record["files"]:
@@ -30,7 +36,7 @@ def fingerprint(dataset: Dataset) -> str:
                 latest.setdefault(file["table"], [None, []])
                 if latest[file["table"]][0] != record["run_id"]:
                     latest[file["table"]] = [record["run_id"], []]
-                latest[file["table"]][1].append([file["path"], file["sha256"]])
+                latest[file["table"]][1].append([file["path"], file["sha256"], sizes.get(file["path"])])
     return config.digest(latest) if latest else ""
 
 
@@ -57,28 +63,35 @@ def read(dataset: Dataset, before: str, after: str) -> dict | None:
 
 def require(dataset: Dataset, tier: Tier, skip: str | None) -> dict:
     """What the run is to tell: nothing if the tier before is promoted, the reason if that is skipped; else an error."""
-    if not tier.after:
+    first = before(tier)
+    if not first:
         return {}
     if skip is not None:
         if not skip.strip():
             raise ConfigError("--unsafe-skip-promotion wants a reason, which every later report shows")
-        log.warning("tier %s is begun without a promotion of %s: %s", tier.name, tier.after, skip)
-        return {runs.SKIPPED: f"{tier.after} to {tier.name}: {skip.strip()}"}
-    record = read(dataset, tier.after, tier.name)
-    how = (f"validate {tier.after} and run python -m validation promote --from {tier.after} --to {tier.name} --root {dataset.root} "
+        log.warning("tier %s is begun without a promotion of %s: %s", tier.name, first, skip)
+        return {runs.SKIPPED: f"{first} to {tier.name}: {skip.strip()}"}
+    record = read(dataset, first, tier.name)
+    how = (f"validate {first} and run python -m validation promote --from {first} --to {tier.name} --root {dataset.root} "
            f'--dataset {dataset.name}, or give --unsafe-skip-promotion "reason"')  # fmt: skip
     if record is None:
-        raise ConfigError(
-            f"tier {tier.name} comes after {tier.after}, and {dataset.place} has no promotion of {tier.after} to {tier.name}: {how}"
-        )
-    there = fingerprint(Dataset(dataset.root, dataset.name, tier.after))
-    if there and there != record["data"]:
-        raise ConfigError(f"the data of tier {tier.after} in {dataset.place} are not those that were promoted at {record['when']}: {how}")
+        raise ConfigError(f"tier {tier.name} comes after {first}, and {dataset.place} has no promotion of {first} to {tier.name}: {how}")
+    there = fingerprint(Dataset(dataset.root, dataset.name, first))
+    if there != record["data"]:
+        raise ConfigError(f"the data of tier {first} in {dataset.place} are not those that were promoted at {record['when']}: {how}")
     return {}
 
 
 def skipped(dataset: Dataset, tier: Tier) -> list[str]:
     """Promotions that were skipped for this data set, of this tier and of those before it."""
-    mine = [json.loads(r["counts"]).get(runs.SKIPPED, "") for r in runs.records(dataset)]
-    record = read(dataset, tier.after, tier.name) if tier.after else None
-    return sorted({reason for reason in (*mine, *(record["skipped"] if record else ())) if reason})
+    found, first = _reasons(dataset), before(tier)
+    record = read(dataset, first, tier.name) if first else None
+    found += record["skipped"] if record else []
+    while first:
+        found += _reasons(Dataset(dataset.root, dataset.name, first))
+        first = tiers.load(first).after if first in tiers.names() else ""
+    return sorted({reason for reason in found if reason})
+
+
+def _reasons(dataset: Dataset) -> list[str]:
+    return [json.loads(r["counts"]).get(runs.SKIPPED, "") for r in runs.records(dataset)]

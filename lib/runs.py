@@ -153,7 +153,7 @@ class Run:
     def begin(self) -> None:
         """Put the run on record, so that it can be gone on with."""
         said = {"run_id": self.run_id, "command": self.command, "key": self.key, "config": self.config, "inputs": self.inputs,
-                "code_version": code_version(), "started": self.started}  # fmt: skip
+                "code_version": code_version(), "started": self.started, "told": self.told}  # fmt: skip
         self.dataset.place.create(f"{self.dataset.log(self.run_id)}/begin.json", json.dumps(said).encode())
 
     @property
@@ -249,6 +249,7 @@ def start(
         for old in [b for b in _begun(dataset) if b["command"] == command and run.reused is None]:
             if old["key"] == key and resumes and not fresh:
                 run.run_id, run.started, run.done = old["run_id"], old["started"], chunks(dataset, old["run_id"])
+                run.told = old["told"] | run.told
                 log.info("%s: run %s goes on, %d of its chunks are there", command, run.run_id, len(run.done))
             elif fresh or replace or not chunks(dataset, old["run_id"]):
                 _drop(dataset, run.tables, old["run_id"])

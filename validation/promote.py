@@ -25,8 +25,8 @@ def add(parser) -> None:
 
 def main(args) -> int:
     before, after = tiers.load(args.before), tiers.load(args.after)
-    if after.after != before.name:
-        raise ConfigError(f"tier {after.name} comes after {after.after or 'no other'}, not after {before.name} (the key after of its file)")
+    if (first := promotion.before(after)) != before.name:
+        raise ConfigError(f"tier {after.name} comes after {first or 'no other'}, not after {before.name} (the key after of its file)")
     dataset = Dataset.at(args.root, args.dataset, before.name)
     record, problems = judged(dataset, as_made(before, dataset), after.name, args.who or f"{getpass.getuser()}@{socket.gethostname()}")
     if problems:
@@ -53,8 +53,10 @@ def judged(dataset: Dataset, tier: Tier, after: str, who: str) -> tuple[dict, li
     ]:
         words = {"files": "files of its tables have changed", "validation": "the gates have another code"}
         problems.append("since it was validated " + ", ".join(words.get(key, f"{key} was made again") for key in other))
-    if tier.name in tiers.names() and (loose := config.differences(config.plain(tiers.load(tier.name).gates), config.plain(tier.gates))):
-        problems.append(f"its thresholds are not those of the shipped tier {tier.name} ({', '.join(loose[:5])})")
+    if tier.name in tiers.names():
+        shipped = json.loads(json.dumps(config.plain(as_made(tiers.load(tier.name), dataset)), sort_keys=True))
+        if other := config.differences(shipped, settings):
+            problems.append(f"it is not the shipped tier {tier.name} ({', '.join(other[:5])}): a tier of your own wants a name of its own")
     gates = sorted(runs.read(dataset, "validation").to_pylist(), key=lambda g: g["gate"])
     results = [Result(g["outcome"], g["message"], gate=g["gate"], severity=g["severity"]) for g in gates]
     verdict = report.verdict(results)

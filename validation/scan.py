@@ -163,7 +163,7 @@ def _dark(stamp, invvar, arc, task: dict, tier: Tier) -> tuple[np.ndarray, np.nd
 
 def _hashes(arrays: np.ndarray) -> np.ndarray:
     """A number for each array's bytes."""
-    words = np.ascontiguousarray(arrays).reshape(len(arrays), -1).view(np.uint32).astype(np.uint64)
+    words = np.ascontiguousarray(arrays).reshape(len(arrays), int(np.prod(arrays.shape[1:]))).view(np.uint32).astype(np.uint64)
     place = draws.hash64("pixel", 0, np.arange(words.shape[1])) | np.uint64(1)
     mixed = (words + np.uint64(1)) * place
     return (mixed ^ (mixed >> np.uint64(29))).sum(axis=1, dtype=np.uint64)

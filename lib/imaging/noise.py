@@ -8,6 +8,7 @@ from lib import jit
 
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 TRY = np.uint64(1 << 32)  # between the words of a pixel
+MOST = 1e12  # electrons in a pixel; more are no light of a lens
 FEW = 10.0  # electrons, below which a count is looked up in its distribution
 
 
@@ -88,6 +89,10 @@ def expose(image, invvar, light, gain, keys, rows=None) -> None:
     """
     if not (image.flags.c_contiguous and invvar.flags.c_contiguous):
         raise ValueError("image and invvar are changed in place and must be contiguous")
+    if light.size and not (np.min(light) > -np.inf and np.max(light) * np.max(gain) < MOST):  # false for NaN, too
+        raise ValueError(
+            f"light must be finite and below {MOST:g} electrons a pixel, got {np.min(light):g} to {np.max(light):g} nanomaggies"
+        )
     rows = np.arange(len(image)) if rows is None else np.asarray(rows, np.int64)
     seen, weight, added = (p.reshape(len(p), len(gain), -1) for p in (image, invvar, np.ascontiguousarray(light)))
     _expose(seen, weight, added, np.asarray(gain, float), np.asarray(keys, np.uint64), rows)

@@ -4,12 +4,15 @@ import json
 import shutil
 import uuid
 
+import pyarrow.compute as pc
 import pytest
 
 from jobs.__main__ import main
-from lib import runs
+from lib import place, runs, tiers
+from lib.injection import inject
 from lib.store import Dataset
-from tests import tables
+from lib.survey import bricks
+from tests import tables, tiny
 from validation.__main__ import main as validation
 
 TABLES = ("parent", "manifest", "stamps", "metrics")
@@ -44,6 +47,36 @@ def test_a_second_run_reads_no_pixel(bucket, caplog):
     with caplog.at_level("INFO"):
         assert main(["inject", "--survey", survey, *flags]) == 0
     assert "unchanged" in caplog.text and "of the survey read" not in caplog.text
+
+
+def test_files_at_fault_are_told_alike(tiny_dataset, tiny_survey, s3_server, tmp_path):
+    """Files of a bucket are read by threads: the first fault of a row is the same."""
+    manifest = runs.read(tiny_dataset, "manifest")
+    names = sorted(set(manifest["brickname"].to_pylist()))[:2]
+    survey, prefix = tmp_path / "survey", f"faults-{uuid.uuid4().hex[:8]}"
+    shutil.copytree(tiny_survey, survey)
+    for name in names:
+        whole = bricks.path(survey, name, "invvar", "r")
+        whole.write_bytes(whole.read_bytes()[: -whole.stat().st_size // 3])  # its last tiles
+    bricks.path(survey, names[0], "psfsize", "z").unlink()
+    bricks.path(survey, names[0], "maskbits").write_bytes(b"SIMPLE" * 1000)
+    bricks.path(survey, names[1], "image", "z").unlink()
+    for path in (p for p in survey.rglob("*") if p.is_file()):
+        s3_server.client.upload_file(str(path), s3_server.bucket, f"{prefix}/{path.relative_to(survey)}")
+    tier = tiers.load(tier_file(tmp_path))
+    for name in names:
+        rows = manifest.filter(pc.equal(manifest["brickname"], name))
+        here, there = (inject(rows, place.at(at), tier)["metrics"] for at in (str(survey), s3_server.address(prefix)))
+        told = [set(zip(made["status"].to_pylist(), (said.split("/")[-1] if said else None for said in made["error"].to_pylist()), strict=True))
+                for made in (here, there)]  # fmt: skip
+        assert told[0] == told[1] and ("ok", None) not in told[0]
+        assert here.drop_columns(["error"]).equals(there.drop_columns(["error"]))
+
+
+def tier_file(folder) -> str:
+    path = folder / "tiny.toml"
+    path.write_text(tiny.TIER)
+    return str(path)
 
 
 def judged(flags, capsys) -> tuple[int, dict]:

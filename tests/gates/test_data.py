@@ -75,3 +75,10 @@ def test_numbers_of_ids_do_not_depend_on_what_is_beside_them():
     assert (hashed(ids.slice(17, 5)) == whole[17:22]).all()
     assert (hashed(pa.concat_arrays([ids.slice(3, 4), pa.array(["nobody", "another"])]))[:4] == whole[3:7]).all()
     assert Few(("b",)) + Few(("a",)) == Few(("a",)) + Few(("b",))
+
+
+def test_a_row_group_without_an_arc_has_no_hashes():
+    """All rows of it may be controls."""
+    assert scan._hashes(np.zeros((0, 3, 4, 4), np.float32)).shape == (0,)
+    a, b = scan._hashes(np.stack([np.zeros((3, 4, 4), np.float32), np.ones((3, 4, 4), np.float32)]))
+    assert a != b

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from jobs.__main__ import main as job
-from lib import promotion, runs
+from lib import promotion, runs, tiers
 from lib.store import Dataset
 from tests import tables
 from tests.gates.conftest import Broken
@@ -116,6 +117,57 @@ def test_data_that_changed_after_the_promotion_are_seen(promoted, tiny_survey, c
         runs.pq.write_table(runs.pa.Table.from_pylist(rows, schema=table.schema), path)
     code, told = begun(after, tiny_survey, capsys)
     assert code == 2 and "are not those that were promoted" in told
+
+
+def test_a_file_of_the_tables_that_changed_is_seen(promoted, tiny_survey, capsys):
+    broken, _, _, after = promoted
+    path = tables.paths(broken.dataset, "manifest")[0]
+    content = path.read_bytes()
+    path.unlink()  # it is a link to another data set's
+    path.write_bytes(content + b"more")
+    code, told = begun(after, tiny_survey, capsys)
+    assert code == 2 and "are not those that were promoted" in told
+
+
+@pytest.mark.parametrize("line", ["", 'after = "debug"\n'])
+def test_a_copy_of_a_shipped_tier_comes_after_what_the_shipped_one_does(line, tmp_path, capsys):
+    text = Path(tiers.__file__).with_name("train.toml").read_text()
+    copy = tmp_path / "mine.toml"
+    copy.write_text(re.sub(r"after = .*\n", line, text))
+    where = ["--root", str(tmp_path), "--dataset", "set"]
+    assert job(["manifest", "--tier", str(copy), *where]) == 2
+    assert "tier train comes after grid" in capsys.readouterr().err
+    assert main(["promote", "--from", "debug", "--to", str(copy), *where]) == 2
+    assert "tier train comes after grid, not after debug" in capsys.readouterr().err
+
+
+def test_reasons_of_all_skipped_promotions_are_told(tmp_path):
+    for name, reason in (("debug", ""), ("grid", "debug to grid: no time"), ("train", "grid to train: the grant ends")):
+        with runs.start(Dataset.at(str(tmp_path), "set", name), "parent", ["parent"], {}, {}, told={runs.SKIPPED: reason}) as run:
+            run.commit({})
+    of = promotion.skipped(Dataset.at(str(tmp_path), "set", "train"), tiers.load("train"))
+    assert of == ["debug to grid: no time", "grid to train: the grant ends"]
+
+
+def test_the_reason_stays_with_a_run_that_was_stopped_and_goes_on(tmp_path):
+    dataset = Dataset.at(str(tmp_path), "set", "grid")
+
+    class Killed(Exception):
+        pass
+
+    def begin(**told):
+        return runs.start(dataset, "inject", ["metrics"], {}, {}, resumes=True, **told)
+
+    def stopped():
+        with begin(told={runs.SKIPPED: "no time"}) as run:
+            run.chunk(0).commit({}, 0.0)
+            raise Killed
+
+    with pytest.raises(Killed):
+        stopped()
+    with begin() as run:
+        assert list(run.done) == [0]
+        assert json.loads(run.commit({})["counts"])[runs.SKIPPED] == "no time"
 
 
 def test_a_skipped_promotion_wants_a_reason_and_is_told_in_every_later_report(set_of_tiers, tiny_survey, capsys):

@@ -70,7 +70,7 @@ def test_a_row_is_the_same_alone_in_a_batch_and_in_any_order():
         assert all(np.array_equal(a[0], b[k]) for a, b in zip(alone, whole, strict=True))
     turned = exposed(image, invvar, light, keys, at=[4, 2])
     assert all(np.array_equal(a[[2, 4]], b[[2, 4]]) for a, b in zip(turned, whole, strict=True))
-    assert np.array_equal(turned[0][[0, 1, 3]], image[[0, 1, 3]])
+    assert np.array_equal(turned[0][[0, 1, 3]], image[[0, 1, 3]]) and np.array_equal(turned[1][[0, 1, 3]], invvar[[0, 1, 3]])
     assert not np.array_equal(exposed(image, invvar, light, keys + np.uint64(1))[0], whole[0])
 
 
@@ -99,3 +99,11 @@ def test_noise_has_mean_zero_and_the_variance_of_its_light():
     bright = mean > 1.0
     assert (off.var(axis=0)[bright] / variance[bright]).mean() == pytest.approx(1.0, abs=0.01)
     assert (off[:, light[0] < 0] == 0).all()  # ringing carries no electrons, and is in the image
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e30])
+def test_light_that_is_none_is_refused(value):
+    image, invvar, light, keys = rows()
+    light[1, 2, 3, 4] = value
+    with pytest.raises(ValueError, match="light must be finite and below 1e"):
+        exposed(image, invvar, light, keys)

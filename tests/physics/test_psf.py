@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.imaging import arcs, psf, spectrum
+from lib.imaging import arcs, psf, spectrum, widths
 from tests.physics.scenes import PIXEL, point
 
 
@@ -50,7 +50,7 @@ def test_psfsize_is_not_a_fwhm():
     """The real DR9 field: psfsize 1.37/1.25/1.25 where a Moffat fit has FWHM 1.03/0.92/0.90 and beta 2.97/2.84/2.69."""
     for size, fwhm, beta in ((1.37, 1.03, 2.97), (1.25, 0.92, 2.84), (1.25, 0.90, 2.69)):
         assert psf.moffat_from_psfsize(size, beta).fwhm_arcsec == pytest.approx(fwhm, rel=0.05)
-        assert psf.psfsize(psf.moffat_from_psfsize(size, beta).nea_arcsec2) == pytest.approx(size, rel=1e-12)
+        assert widths.of_nea(psf.moffat_from_psfsize(size, beta).nea_arcsec2) == pytest.approx(size, rel=1e-12)
 
 
 @given(st.floats(0.7, 2.5), st.floats(2.2, 5.0))
