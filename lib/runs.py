@@ -347,10 +347,10 @@ def _other_inputs(before: dict, now: dict) -> list[str]:
             files_ += _other_inputs(a or {}, b or {})
         elif key.startswith("/"):
             files_.append(f"file {key} {'is new' if a is None else 'is not read any more' if b is None else 'has changed'}")
-        elif key in schemas.TABLES:
-            found.append(f"table {key}: of run {_words(a)} then, of {_words(b)} now")
         elif key == "coadds":
             found.append("the survey's coadd files of these bricks are others, or have changed")
+        elif key in schemas.TABLES:
+            found.append(f"table {key}: of run {_words(a)} then, of {_words(b)} now")
         else:
             found.append(f"{key}: {_words(a)} -> {_words(b)}")
     return found + files_

@@ -27,6 +27,6 @@ def of_unit_moffat(beta: float) -> float:
     """psfsize of a Moffat of FWHM 1.
 
     >>> round(of_unit_moffat(2.8), 3)
-    1.035
+    1.324
     """
     return float(of_nea(moffat_nea(1.0, beta)))

@@ -17,7 +17,7 @@ from jobs import manifest as manifest_job
 from lib import config, draws, runs, sampling, tiers
 from lib import spark as spark_tables
 from lib.errors import ConfigError, InputError
-from lib.sampling import choose, match, tasks
+from lib.sampling import choose, match, sides, tasks
 from tests import servers, simulated, tables
 from validation import __main__ as validation
 from validation.data import Data
@@ -216,9 +216,9 @@ def test_a_damaged_parent_file_is_named(spark, parents, tier, tiny_dataset, tmp_
 
 def test_an_unknown_value_is_near_to_no_known_one():
     hosts = pa.table({"mag_g": pa.array([20.0, None]), "mag_r": pa.array([19.0, 19.0])})
-    values = match.variables(hosts, {"gr": 0.5, "mag_r": 1.0})
+    values = sides.variables(hosts, {"gr": 0.5, "mag_r": 1.0})
     assert values[0].tolist() == [2.0, 19.0]
-    assert values[1].tolist() == [match.UNKNOWN, 19.0]
+    assert values[1].tolist() == [sides.UNKNOWN, 19.0]
 
 
 def test_unpaired_controls_are_other_galaxies_of_the_same_split_with_their_distance():
