@@ -1,10 +1,14 @@
 """Files of a tile: one FITS with science, weight, coverage and rejected, compressed without loss, and a PNG to look at."""
 
+import gzip
 import hashlib
 import io
+from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 from astropy.io import fits
+from astropy.io.fits.hdu.compressed import _codecs
 from matplotlib.image import imsave
 
 from lib.mosaic.stack import Block
@@ -13,6 +17,17 @@ from lib.place import Place
 PIECE = 256  # px a side that is compressed for itself: what a window costs to read
 SOFTENING = 3.0  # of the preview: in noise
 SCIENCE, WEIGHT, COVERAGE, REJECTED = 1, 2, 3, 4  # HDUs
+
+
+@contextmanager
+def _untimed():
+    """astropy has gzip put the time of day into each tile: the same pixels would be another file a second later."""
+    timed = _codecs.gzip_compress
+    _codecs.gzip_compress = partial(gzip.compress, mtime=0)
+    try:
+        yield
+    finally:
+        _codecs.gzip_compress = timed
 
 
 def written(place: Place, name: str, block: Block, counts, wcs, unit: str, run: str, alpha=None) -> dict:
@@ -30,6 +45,16 @@ def written(place: Place, name: str, block: Block, counts, wcs, unit: str, run: 
         layers.append(("ALPHA", alpha[None]))
     hdus = fits.HDUList([fits.PrimaryHDU()])
     hdus[0].header["RUN_ID"] = run
+    with _untimed():
+        packed = _packed(hdus, layers, header)
+    digest = hashlib.sha256(packed).hexdigest()
+    path = f"{name}-{digest[:12]}.fits"
+    place.put(path, packed)
+    good = block.weight[block.weight > 0]
+    return {"path": path, "bytes": len(packed), "sha256": digest, "weight": float(np.median(good)) if good.size else 0.0}
+
+
+def _packed(hdus: fits.HDUList, layers, header) -> bytes:
     for layer, pixels in layers:
         exact = {"compression_type": "GZIP_2", "quantize_level": 0.0} if pixels.dtype.kind == "f" else {"compression_type": "GZIP_2"}
         shape = (1, *(min(PIECE, n) for n in pixels.shape[1:]))
@@ -38,12 +63,7 @@ def written(place: Place, name: str, block: Block, counts, wcs, unit: str, run: 
             hdus[-1].header.pop("BUNIT", None)
     packed = io.BytesIO()
     hdus.writeto(packed)
-    content = packed.getvalue()
-    digest = hashlib.sha256(content).hexdigest()
-    path = f"{name}-{digest[:12]}.fits"
-    place.put(path, content)
-    good = block.weight[block.weight > 0]
-    return {"path": path, "bytes": len(content), "sha256": digest, "weight": float(np.median(good)) if good.size else 0.0}
+    return packed.getvalue()
 
 
 def preview(place: Place, name: str, science) -> str:

@@ -147,12 +147,12 @@ def _(broken):
     broken.column("manifest", "shear", first(lambda row: row["shear"] > 0, 0.03, lambda row: 0.0))
 
 
-@fault("schema", "a column is dropped", r"metrics: columns \['ebv_mag'\]", lambda n: n == 5)  # in each of its files
+@fault("schema", "a column is dropped", r"metrics: columns \['ebv_mag'\]", lambda n: n == 6)  # in each of its files
 def _(broken):
     broken.rows("metrics", lambda rows: rows.drop_columns(["ebv_mag"]))
 
 
-@fault("schema", "a column is widened", r"metrics.mag_r: double", lambda n: n == 5)
+@fault("schema", "a column is widened", r"metrics.mag_r: double", lambda n: n == 6)
 def _(broken):
     broken.rows("metrics", lambda rows: retype(rows, pa.field("mag_r", pa.float64())))
 
@@ -162,7 +162,7 @@ def _(broken):
     broken.rows("manifest", lambda rows: retype(rows, pa.field("theta_e_arcsec", pa.float32())))
 
 
-@fault("schema", "two columns change places", r"stamps: columns in another order", lambda n: n == 5)
+@fault("schema", "two columns change places", r"stamps: columns in another order", lambda n: n == 6)
 def _(broken):
     broken.rows("stamps", lambda rows: rows.select([*rows.column_names[:-2], *rows.column_names[:-3:-1]]))
 
@@ -645,7 +645,7 @@ def _(broken):
     )
 
 
-@fault("schema", "a column is renamed", r"metrics: column ebv_mag is called ebv", lambda n: n == 5)
+@fault("schema", "a column is renamed", r"metrics: column ebv_mag is called ebv", lambda n: n == 6)
 def _(broken):
     broken.rows("metrics", lambda rows: rows.rename_columns([{"ebv_mag": "ebv"}.get(n, n) for n in rows.column_names]))
 
