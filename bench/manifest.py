@@ -13,9 +13,10 @@ import threading
 import time
 from pathlib import Path
 
-from lib import config, runs, store, tiers
+from lib import config, runs, spark, store, tiers
 from tests import simulated
 from validation import balance, classes, shortcuts
+from validation.__main__ import GATES, validate
 from validation.data import Data
 
 CORES = 2
@@ -68,6 +69,13 @@ def timed(arguments: list[str]) -> tuple[float, float]:
     return time.monotonic() - began, peak[0]
 
 
+def gates(dataset: store.Dataset, tier: tiers.Tier) -> list:
+    """The gates that read manifest and parents alone, judged on the whole of it."""
+    os.environ["ARCMILL_MASTER"] = f"local[{CORES}]"
+    mine = [g for g in GATES if {n.table for n in (*g.notes, *g.uses)} <= {"manifest", "parent"} and g.table in ("manifest", "parent")]
+    return validate(Data(spark.session("arcmill bench"), dataset, tier), mine)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--galaxies", type=int, default=2_000_000)
@@ -101,6 +109,10 @@ def main() -> None:
             "first_rung_share": round(facts["rungs"][1] / facts["n"], 4), "metadata_auc": round(balance.metadata_auc(both), 4),
             "smd_max": round(max(balance.differences(both, tier.controls.tolerance).values()), 4),
         }  # fmt: skip
+        judged = gates(dataset, tier)
+        for r in judged:
+            print(f"{r.gate:20}{r.outcome:16}{'' if r.measured is None else f'{r.measured:.5g}':>12}  {r.message[:110]}")
+        found |= {"gates": {r.gate: r.outcome for r in judged}}
         print(json.dumps(found))
 
 
