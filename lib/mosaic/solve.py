@@ -22,6 +22,7 @@ TILT_SIGMA = 3.0  # residual offsets of a pair beyond it ask for a slope
 EQUAL_SIGMA = 3.0  # of a chi-squared: pairs that differ from slope 1 by no more than their errors have gain 1
 PAIR_SIGMA = 5.0  # unless one of them differs by more
 SETTLED = 1e-12
+RANK = 1e-10  # of the largest singular value: what is smaller is not known
 
 
 @dataclass(frozen=True)
@@ -227,9 +228,9 @@ def _tilted(made: Table, pairs, band, gain, offset, apart, variance, label, anch
             right[rows] += a.T @ normal @ tilt
             for columns, b in parts:
                 matrix[rows, columns] += a.T @ normal @ b
-    size = np.trace(matrix) / len(matrix)
-    ridge = np.tile([1e-9 * size, 1e-6 * size, 1e-6 * size], images)  # a common tilt is open: none is the least
-    found = np.linalg.solve(matrix + np.diag(ridge), right).reshape(images, 3)
+    scale = 1.0 / np.sqrt(np.maximum(np.diag(matrix), 1e-30))  # offsets and slopes have other units, and pairs differ in noise
+    found = np.linalg.lstsq(matrix * np.outer(scale, scale), right * scale, rcond=RANK)[0]  # a common tilt is open: the least
+    found = (found * scale).reshape(images, 3)
     for group in np.unique(label):
         members = label == group
         reference = found[anchors[group]] if anchors is not None and anchors[group] >= 0 else found[members].mean(axis=0)
