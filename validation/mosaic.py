@@ -19,9 +19,9 @@ from lib.frames import plan, read, recipe, scan
 from lib.frames.engine import Input, Where
 from lib.mosaic import coadd, coverage, lattice, mapping, solve
 from lib.mosaic.lattice import Window
+from validation import mosaic_seams
 from validation.result import ERROR, Gate, Result, gate, judged, not_applicable
 
-IMAGES, POINTS = 60, 6000  # that seams are measured on, and points on each
 STARS, SIDE = 8, 96  # injected ones, each in a window of so many px
 SEAM_SIGMA, FLUX, PLACE_PIX = 0.1, 0.005, 0.05
 
@@ -79,15 +79,18 @@ class Mosaic:
         return [float(v) for v in np.nanmedian(levels, axis=0)]
 
     @cached_property
-    def images(self) -> dict[str, Input]:
-        """The last level's images with their corrections, those that took part."""
-        if self.last == 0:
+    def images(self) -> list[dict[str, Input]]:
+        """Each level's images with their corrections, those that took part."""
+        return [self._images(level) for level in range(self.last + 1)]
+
+    def _images(self, level: int) -> dict[str, Input]:
+        if level == 0:
             known = {f["frame_id"]: (f, False) for f in self.rows("frames") if f["status"] == OK}
         else:
-            known = {r["tile_id"]: (self.tiles[r["tile_id"]] | r, True) for r in self.of_level(self.last - 1)}
+            known = {r["tile_id"]: (self.tiles[r["tile_id"]] | r, True) for r in self.of_level(level - 1)}
         found = {}
         for name, (row, is_tile) in sorted(known.items()):
-            mine = self.corrections.get((self.last, name), [])
+            mine = self.corrections.get((level, name), [])
             if mine and mine[0]["healthy"]:
                 slope = tuple((r["slope_y"], r["slope_x"]) for r in mine)
                 gain, offset, sigma = (tuple(r[k] for r in mine) for k in ("gain", "offset", "sigma"))
@@ -95,52 +98,28 @@ class Mosaic:
         return found
 
 
-def _nearest(pixels, x, y):
-    """Values of (bands, ny, nx) at the nearest pixels; NaN outside."""
-    i, j = np.round(np.nan_to_num(x, nan=-9.0)).astype(int), np.round(np.nan_to_num(y, nan=-9.0)).astype(int)
-    inside = (i >= 0) & (i < pixels.shape[2]) & (j >= 0) & (j < pixels.shape[1])
-    out = np.full((len(pixels), x.size), np.nan)
-    out[:, inside] = pixels[:, j[inside], i[inside]]
-    return out
-
-
 def _seams(data: Mosaic, _facts: dict) -> Result:
-    """Each image, corrected, against the mosaic at the same points of the sky; steps are differences between images that overlap."""
-    random, apart, noise = np.random.default_rng(1), {}, {}
-    stored = {r["tile_id"]: (r, read.whole(data.dataset.place, r["path"])[0]) for r in data.of_level(data.last)}
-    for name, one in list(data.images.items())[:IMAGES]:
-        pixels, wcs = one.load(data.where).pixels, one.wcs
-        x, y = random.integers(0, pixels.shape[2], POINTS), random.integers(0, pixels.shape[1], POINTS)
-        ra, dec = wcs.all_pix2world(x, y, 0)
-        seen = np.full((len(pixels), POINTS), np.nan)
-        for row, science in stored.values():
+    """Images that overlap, corrected, at the same points of their tile; level by level, since one pair of a late level may hold the whole seam."""
+    measured, number, worst = {}, 0, []
+    for level, settings in enumerate(data.recipe.level):
+        images, steps = data.images[level], {}
+        for row in data.of_level(level):
             tile = data.tiles[row["tile_id"]]
-            if name not in tile["inputs"]:
-                continue
-            grid = plan.lattice_of(tile).cut(plan.window_of(tile))
-            found = _nearest(science, *lattice.pixel_of(grid, ra, dec))
-            seen = np.where(np.isfinite(found), found, seen)
-        tile = next(t for t in data.tiles.values() if t["level"] == data.last and name in t["inputs"])
-        lx, ly = lattice.pixel_of(plan.lattice_of(tile).wcs, ra, dec)
-        for band in range(len(pixels)):
-            slope = one.slope[band][0] * (ly - one.middle[0]) + one.slope[band][1] * (lx - one.middle[1])
-            off = one.gain[band] * pixels[band, y, x] + one.offset[band] + slope - seen[band]
-            off = off[np.isfinite(off)]
-            if off.size >= POINTS // 20:
-                apart[name, band] = float(np.median(off))
-                noise[name, band] = max(one.sigma[band] * one.gain[band], 1e-12)
-    steps = {}
-    for row in data.rows("overlaps"):
-        a, b = (row["one"], row["plane"]), (row["other"], row["plane"])
-        if row["level"] == data.last and a in apart and b in apart:
-            steps[f"{row['one']} | {row['other']}"] = abs(apart[a] - apart[b]) / np.hypot(noise[a], noise[b]) * 2**0.5
-    if not steps:
-        return not_applicable("no two images of the last level overlap")
-    worst = sorted(steps, key=lambda k: -steps[k])[:5]
-    measured = float(np.quantile(list(steps.values()), 0.95))
+            mine = [images[n] for n in sorted(tile["inputs"]) if n in images]
+            if len(mine) > 1:
+                science = read.whole(data.dataset.place, row["path"])[0]
+                steps |= {(row["tile_id"], *key): step for key, step in mosaic_seams.apart(tile, science, mine, data.where).items()}
+        if steps:
+            measured[settings.name] = float(np.quantile(list(steps.values()), 0.95))
+            number += len(steps)
+            worst += sorted(((step, *key) for key, step in steps.items()), reverse=True)[:3]
+    if not measured:
+        return not_applicable("no two images overlap in enough pixels")
+    told = ", ".join(f"{name} {value:.3f}" for name, value in measured.items())
     return judged(
-        measured < SEAM_SIGMA, "95 % of the steps between overlapping images, over the noise of a pixel", measured=measured, threshold=SEAM_SIGMA,
-        n=len(steps), examples=tuple(f"{k}: {steps[k]:.3f}" for k in worst),
+        max(measured.values()) < SEAM_SIGMA, f"95 % of the steps between overlapping images, over the noise of a pixel: {told}",
+        measured=max(measured.values()), threshold=SEAM_SIGMA, n=number,
+        examples=tuple(f"{tile}: {one} | {other}, plane {plane}: {step:.3f}" for step, tile, one, other, plane in sorted(worst, reverse=True)[:5]),
     )  # fmt: skip
 
 
@@ -164,7 +143,7 @@ def _stars(data: Mosaic, _facts: dict) -> Result:
             said = scan.wcs_of(scan.cards_of(scan.headers.from_header(file[1].header)))  # where the file says its pixels are
         px, py = i + random.uniform(-0.5, 0.5), j + random.uniform(-0.5, 0.5)
         ra, dec = (float(v) for v in said.all_pix2world(px, py, 0))
-        inputs = [data.images[n] for n in tile["inputs"] if n in data.images]
+        inputs = [data.images[data.last][n] for n in tile["inputs"] if n in data.images[data.last]]
         peak, sigma = 30.0 * max(row["noise"], 1e-6), 2.0
         pair = [
             _made_again(inputs, grid, window, level.settings, ra, dec, p, sigma, data.where, data.sky(tile["band"])) for p in (0.0, peak)

@@ -34,6 +34,21 @@ def made(tmp_path_factory, spark):
     return frames, root, path
 
 
+DEEP = """
+name = "judged"
+[lattice]
+batch_least = 4
+batch_most = 5
+[[level]]
+name = "mega"
+group = "batch"
+rejection = "kappa_sigma"
+[[level]]
+name = "super"
+feather_pix = 0.0
+"""
+
+
 def judge(frames, root, path) -> dict[str, str]:
     found = mosaic.validate(mosaic.Mosaic(store.Dataset.at(str(root), "set", "judged"), recipe.load(path), place.at(str(frames))))
     return {r.gate.removeprefix("mosaic_"): r.outcome for r in found}
@@ -103,6 +118,23 @@ def test_gains_that_were_left_in_are_found(made, tmp_path, monkeypatch):
     found = judge(frames, tmp_path, path)
     assert found["seams"] == "fail" and found["gains"] == "pass"
     assert engine.solved is not solved
+
+
+@pytest.mark.parametrize("spoiled", ["", "mega", "super"])
+def test_one_image_that_is_off_at_one_level_is_found(made, tmp_path, monkeypatch, spoiled):
+    """By two ADU, a fifth of a frame's noise.  Two batches are one pair, and most of their pixels are of one batch alone."""
+    solved, frames = engine.solved, made[0]
+
+    def off(known, rows, level, planes):
+        table = solved(known, rows, level, planes)
+        if level.name == spoiled:
+            table.offset[0] += 2.0
+        return table
+
+    monkeypatch.setattr(coadd_job.engine, "solved", off)
+    path = files.written(tmp_path / "judged.toml", DEEP)
+    assert files.run(frames, tmp_path, path) == 0
+    assert judge(frames, tmp_path, path)["seams"] == ("fail" if spoiled else "pass")
 
 
 @pytest.mark.parametrize("key, value", [("gain", float("nan")), ("gain", 3.0), ("offset", float("inf"))])
