@@ -154,14 +154,14 @@ def _fitted(x, y, noise, sky, gy, gx, key) -> Pair | None:
     noise_x = residual**2 / (ratio + slope * slope)
     spread = float((w * (x - np.average(x, weights=w)) ** 2).sum() / w.sum()) - noise_x * (1.0 + 2.0 * np.sqrt(2.0 / x.size))
     information = w.sum() * max(spread, 0.0) * slope * slope / max(residual**2, 1e-14 * float(np.mean(y * y)), 1e-30)
-    middle = float(gy.mean()), float(gx.mean())
+    middle = float((w * gy).sum() / w.sum()), float((w * gx).sum() / w.sum())
     basis = np.stack([np.ones(x.size), gy - middle[0], gx - middle[1]])
-    normal = basis @ basis.T
-    tilt_x, tilt_y = (np.linalg.lstsq(basis.T, v, rcond=None)[0] for v in (x, y))
+    normal = basis * w @ basis.T
+    tilt_x, tilt_y = (np.linalg.lstsq((basis * np.sqrt(w)).T, v * np.sqrt(w), rcond=None)[0] for v in (x, y))
     scatter_x, scatter_y = float(np.sqrt(noise_x)), float(np.sqrt(ratio * noise_x))
     i, j, band = key
     return Pair(
-        i, j, band, int(x.size), slope, intercept, float(information) if known else 0.0, float(x.mean()), float(y.mean()), residual, scatter_x, scatter_y, middle,
+        i, j, band, int(x.size), slope, intercept, float(information) if known else 0.0, float((w * x).sum() / w.sum()), float((w * y).sum() / w.sum()), residual, scatter_x, scatter_y, middle,
         tuple(map(float, tilt_x)), tuple(map(float, tilt_y)), tuple(map(float, normal.ravel())),
     )  # fmt: skip
 

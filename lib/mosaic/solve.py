@@ -22,6 +22,7 @@ TILT_SIGMA = 3.0  # residual offsets of a pair beyond it ask for a slope
 EQUAL_SIGMA = 3.0  # of a chi-squared: pairs that differ from slope 1 by no more than their errors have gain 1
 PAIR_SIGMA = 5.0  # unless one of them differs by more
 SETTLED = 1e-12
+EXACT = 1e-6  # of a level: float32 tells no difference below
 RANK = 1e-10  # of the largest singular value: what is smaller is not known
 
 
@@ -207,7 +208,7 @@ def _tilted(made: Table, pairs, band, gain, offset, apart, variance, label, anch
     """Offsets and slopes together, where the offsets alone leave pairs further apart than their noise; else the offsets as they are."""
     worst = 0.0
     for p in pairs:
-        noise = np.hypot(gain[p.i] * p.sigma_x, gain[p.j] * p.sigma_y)
+        noise = max(np.hypot(gain[p.i] * p.sigma_x, gain[p.j] * p.sigma_y), EXACT * abs(p.x), 1e-12)
         normal = np.array(p.normal).reshape(3, 3)
         tilt = gain[p.i] * np.array(p.tilt_x) - gain[p.j] * np.array(p.tilt_y)
         tilt[0] += offset[p.i] - offset[p.j]
@@ -217,7 +218,7 @@ def _tilted(made: Table, pairs, band, gain, offset, apart, variance, label, anch
     images = len(label)
     matrix, right = np.zeros((3 * images, 3 * images)), np.zeros(3 * images)
     for p in pairs:
-        noise = gain[p.i] ** 2 * p.sigma_x**2 + gain[p.j] ** 2 * p.sigma_y**2
+        noise = max(gain[p.i] ** 2 * p.sigma_x**2 + gain[p.j] ** 2 * p.sigma_y**2, (EXACT * p.x) ** 2, 1e-24)
         normal = np.array(p.normal).reshape(3, 3) / noise
         tilt = gain[p.j] * np.array(p.tilt_y) - gain[p.i] * np.array(p.tilt_x)  # (o_i + t_i (r - m_i)) - (o_j + t_j (r - m_j))
         parts = []
