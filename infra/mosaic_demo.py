@@ -22,10 +22,10 @@ from lib.survey.synthetic.spec import SurveySpec
 from validation.mosaic import main as validation
 
 REAL = {
-    "mosaics/2mass-m17": ("survey", "2MASS Ks, M17: eight tiles of four scans"),
+    "mosaics/2mass-m17": ("calibrated", "2MASS Ks, M17: eight tiles of four scans"),
     "mosaics/seestar-ngc7023": ("classic", "Seestar S50, NGC 7023: three one-shot-colour frames"),
-    "ccds/testcase3": ("survey", "DECam g, r, z: CCD cutouts of one place, with weights and masks"),
-    "ccds/mzlsbass": ("survey", "90Prime and Mosaic-3: two cameras, two pixel scales"),
+    "ccds/testcase3": ("calibrated", "DECam g, r, z: CCD cutouts of one place, with weights and masks"),
+    "ccds/mzlsbass": ("calibrated", "90Prime and Mosaic-3: two cameras, two pixel scales"),
 }
 
 

@@ -19,11 +19,11 @@ from lib.frames import plan, read, recipe, scan
 from lib.frames.engine import Input, Where
 from lib.mosaic import coadd, coverage, lattice, mapping, solve
 from lib.mosaic.lattice import Window
-from validation import mosaic_seams
+from validation import mosaic_places, mosaic_seams
 from validation.result import ERROR, Gate, Result, gate, judged, not_applicable
 
 STARS, SIDE = 8, 96  # injected ones, each in a window of so many px
-SEAM_SIGMA, FLUX, PLACE_PIX = 0.1, 0.005, 0.05
+SEAM_SIGMA, FLUX, PLACE_PIX, ALIGNED_PIX = 0.1, 0.005, 0.05, 0.1
 
 
 @dataclass
@@ -120,6 +120,28 @@ def _seams(data: Mosaic, _facts: dict) -> Result:
         max(measured.values()) < SEAM_SIGMA, f"95 % of the steps between overlapping images, over the noise of a pixel: {told}",
         measured=max(measured.values()), threshold=SEAM_SIGMA, n=number,
         examples=tuple(f"{tile}: {one} | {other}, plane {plane}: {step:.3f}" for step, tile, one, other, plane in sorted(worst, reverse=True)[:5]),
+    )  # fmt: skip
+
+
+def _places(data: Mosaic, _facts: dict) -> Result:
+    """Stars of the frames, by their own WCS, against the mosaic; a whole image that lies beside the others is what is looked for."""
+    frames, found = data.images[0], {}
+    for row in data.of_level(data.last):
+        tile = data.tiles[row["tile_id"]]
+        names = set(tile["inputs"])
+        for level in range(data.last - 1, -1, -1):  # tiles of tiles: down to the frames
+            names = {n for t in data.tiles.values() if t["level"] == level and t["tile_id"] in names for n in t["inputs"]}
+        with scan.opened(data.dataset.place, row["path"]) as file:
+            wcs = scan.wcs_of(scan.cards_of(scan.headers.from_header(file[1].header)))
+        science, _, counts, _ = read.whole(data.dataset.place, row["path"])
+        mine = [frames[n] for n in sorted(names) if n in frames]
+        found |= {(row["tile_id"], name): told for name, told in mosaic_places.apart(science, counts, wcs, mine, data.where).items()}
+    if not found:
+        return not_applicable("no frame has enough bright stars")
+    worst = sorted(found, key=lambda k: -found[k][0])[:5]
+    return judged(
+        found[worst[0]][0] < ALIGNED_PIX, "median shift of a frame's stars in the mosaic, the worst of the frames", measured=found[worst[0]][0],
+        threshold=ALIGNED_PIX, n=sum(n for _, n in found.values()), examples=tuple(f"{k[0]}: {k[1]}: {found[k][0]:.3f} px" for k in worst),
     )  # fmt: skip
 
 
@@ -254,6 +276,7 @@ def _gate(name: str, about: str, judge: Callable, unit: str = "") -> Gate:
 
 GATES = (
     _gate("mosaic_seams", "overlapping images agree with the mosaic to a tenth of the noise", _seams, "sigma"),
+    _gate("mosaic_places", "stars of the frames lie in the mosaic where the frames have them", _places, "px"),
     _gate("mosaic_stars", "injected stars keep their flux and place", _stars),
     _gate("mosaic_coverage", "NaN exactly where coverage is too low", _coverage, "pixel"),
     _gate("mosaic_gains", "gains and offsets are finite and within their limits", _gains),
