@@ -7,7 +7,7 @@ export PYSPARK_PYTHON := $(abspath $(PY))
 TIER ?= demo
 OUT ?= out/$(TIER)
 
-.PHONY: help setup demo mosaic-demo test test-s3 cluster-demo check bench package docs lock clean
+.PHONY: help setup demo mosaic-demo test test-s3 cluster-demo check bench package plan environment docs lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -47,6 +47,12 @@ bench:  ## NAME=x runs bench/x.py; the last line is JSON (PEERS=1: all peers)
 
 package: setup  ## dist/arcmill.zip: the code, as --py-files takes it
 	@$(PY) -m infra.package
+
+plan: setup  ## what a tier takes on its machines: rows, bytes, hours, dollars (TIER=train ARGS=...)
+	@$(PY) -m infra plan --tier "$(TIER)" $(ARGS)
+
+environment: setup  ## dist/environment-*.tar.gz: the packages as a cluster takes them (CLUSTER=debug)
+	@$(PY) -m infra.environment $(or $(CLUSTER),debug)
 
 docs: setup  ## write docs/tables.md from the schemas
 	@$(PY) -m infra.tables

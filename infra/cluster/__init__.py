@@ -45,7 +45,9 @@ class Executor:
         return (
             Setting("spark.executor.cores", str(self.cores), "one Python worker a core"),
             Setting("spark.executor.memory", f"{self.memory_gb}g", "the JVM carries manifest rows and records, no pixels"),
-            Setting("spark.executor.memoryOverhead", f"{self.overhead_gb}g", "the Python workers: 0.7 GB each were measured (bench inject)"),
+            Setting(
+                "spark.executor.memoryOverhead", f"{self.overhead_gb}g", "the Python workers: 0.7 GB each were measured (bench inject)"
+            ),
             Setting("spark.driver.memory", f"{self.driver_memory_gb}g", "one JVM with the records of all chunks"),
             Setting("spark.driver.memoryOverhead", f"{self.driver_overhead_gb}g", "the driver's Python: decisions of ten million rows"),
         )
