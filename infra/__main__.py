@@ -90,12 +90,13 @@ def submit(args) -> int:
     aws.require_plain(where)
     dataset = Dataset.at(where.root, where.dataset, where.tier or where.recipe)
     dag.steps(where)
+    found = aws.stack(args.stack)
     told = planned(args)
     if told["dollars_to"] > args.budget:
         raise ConfigError(f"this may cost {told['dollars_to']:g} dollars, --budget is {args.budget:g}: nothing is started")
     if where.tier and not args.dry_run:
         promotion.require(dataset, tiers.load(args.tier), None)
-    files, found = ship.made(made, args.tier), aws.stack(args.stack)
+    files = ship.made(made, args.tier)
     if args.dry_run:
         asked = aws.Asked(made, where, ship.addresses(files, found.artifacts), found)
         print(json.dumps(watch.requests(asked), indent=1))
@@ -143,6 +144,9 @@ def main(argv: list[str]) -> int:
     except aws.ERRORS as error:
         print(f"{args.verb}: {aws.told(error)}", file=sys.stderr)
         return aws.AwsError.exit_code
+    except OSError as error:
+        print(f"{args.verb}: {error}", file=sys.stderr)
+        return 3
     except KeyboardInterrupt:
         print(f"\n{args.verb}: stopped looking; what runs goes on (status, cancel)", file=sys.stderr)
         return 130

@@ -71,7 +71,7 @@ def submit(asked: Asked) -> str:
 
 def go_on(asked: Asked, application_id: str) -> list[State]:
     """Start the next step, unless one is under way or a step of before failed in this session; how each is."""
-    known = {s.step: s for s in status(application_id) if s.id}
+    known = {s.step: s for s in status(application_id)[1:]}
     if other := [s.step for s in known.values() if s.state not in OVER and not s.step.endswith(asked.digest)]:
         raise ConfigError(f"application {application_id} runs {other[0]} with other files or settings: wait, or python -m infra cancel")
     for step in dag.steps(asked.where):
