@@ -7,7 +7,7 @@ export PYSPARK_PYTHON := $(abspath $(PY))
 TIER ?= demo
 OUT ?= out/$(TIER)
 
-.PHONY: help setup demo mosaic-demo test test-s3 cluster-demo check bench package plan environment docs lock clean
+.PHONY: help setup demo mosaic-demo test test-s3 cluster-demo check bench package plan environment templates docs lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -33,6 +33,11 @@ cluster-demo: setup  ## the demo by spark-submit, on a cluster of two workers of
 
 check: .venv-dev  ## lint, format and types only
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy
+
+templates: .venv-dev  ## infra/templates by cfn-lint and checkov (installed beside: it wants another boto3)
+	@$(VENV)/bin/cfn-lint infra/templates/*.yaml
+	@test -x .venv-checkov/bin/checkov || { $(PY) -m venv .venv-checkov && .venv-checkov/bin/pip install --quiet --disable-pip-version-check checkov==3.3.30; }
+	@.venv-checkov/bin/checkov --skip-download --compact --quiet -d infra/templates
 
 .PHONY: .venv-dev
 .venv-dev:

@@ -3,6 +3,7 @@
 Credentials are those of the AWS environment, profile or role; they are in no file, line or message of ours.
 """
 
+import os
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +17,10 @@ from infra.cluster import Cluster
 from infra.ship import Shipped
 from lib import config
 from lib.errors import ArcmillError, ConfigError
+from lib.place import at
 
 STACK = "arcmill"
-PLAIN = re.compile(r"[A-Za-z0-9._~/:?=&%+@,-]*")  # what no shell and no address takes for more than itself
+PLAIN = re.compile(r"[A-Za-z0-9._~/:?=&%+,-]*")  # what no shell and no address takes for more than itself
 TAG = "arcmill"  # the tag by which all that a run started is found
 
 
@@ -95,8 +97,10 @@ def run_name(cluster: Cluster, where: dag.Where) -> str:
 def require_plain(where: dag.Where) -> None:
     """Refuse addresses that a shell or EMR could cut apart, or that are of this machine only."""
     for name, value in config.plain(where).items():
+        if value.startswith("s3"):
+            at(value)  # refuses an address with a user or a password, without saying them
         if not PLAIN.fullmatch(value):
-            raise ConfigError(f"{name} may have letters, digits and ._~/:?=&%+@,- on a cluster, got {value!r}")
+            raise ConfigError(f"{name} may have letters, digits and ._~/:?=&%+,- on a cluster, got {value!r}")
         if name in ("root", "survey", "frames") and value and not value.startswith("s3://"):
             raise ConfigError(f"{name} must be an s3:// address on a cluster, got {value!r}")
     if where.bricks:
@@ -106,7 +110,8 @@ def require_plain(where: dag.Where) -> None:
 
 
 def client(service: str) -> Any:
-    return boto3.client(service, config=Config(retries={"mode": "adaptive", "total_max_attempts": 8}))
+    region = os.environ.get("AWS_REGION")  # boto3 itself knows AWS_DEFAULT_REGION and profiles
+    return boto3.client(service, region_name=region, config=Config(retries={"mode": "adaptive", "total_max_attempts": 8}))
 
 
 def told(error: Exception) -> AwsError:
