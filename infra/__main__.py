@@ -7,7 +7,8 @@
     status     how each step is, and why one failed
     logs       the end of what a step said
     cancel     stop the steps that are under way
-    teardown   remove the run's cluster or application (--stack: the stack, too)
+    catalog    the tables of a data set as Athena is told of them (--create: tell it)
+    teardown   remove the run's cluster or application (--with-stack: the stack, too)
 
 Exit codes: 0 done, 1 a step failed, 2 wrong usage or config, 3 AWS, input or output at fault.
 """
@@ -16,10 +17,10 @@ import argparse
 import json
 import sys
 
-from infra import aws, cluster, dag, plan, ship, stack, watch
+from infra import aws, catalog, cluster, dag, plan, ship, stack, watch
 from jobs.manifest import estimate
 from lib import costs, promotion, tiers
-from lib.errors import ArcmillError, ConfigError
+from lib.errors import ArcmillError, ConfigError, InputError
 from lib.place import at
 from lib.store import Dataset
 
@@ -57,6 +58,10 @@ def parser() -> argparse.ArgumentParser:
             verb.add_argument("--step", default="", help="job; by default the one that failed, or the last")
         if name == "teardown":
             verb.add_argument("--with-stack", action="store_true", help="remove the stack, too; its buckets are kept")
+    verb = verbs.add_parser("catalog", allow_abbrev=False)
+    verb.add_argument("--root", required=True, help="s3:// prefix that holds the data sets")
+    verb.add_argument("--dataset", required=True)
+    verb.add_argument("--create", action="store_true", help="declare the tables in Glue's database arcmill")
     verb = verbs.add_parser("deploy", allow_abbrev=False)
     verb.add_argument("--stack", default=aws.STACK, help="name of the stack")
     verb.add_argument("--parameter", action="append", default=[], metavar="KEY=VALUE", help="of the template; may be repeated")
@@ -110,9 +115,23 @@ def deploy(args) -> int:
     return 0
 
 
+def declare(args) -> int:
+    dataset = Dataset.at(args.root, args.dataset, "any")
+    found = catalog.tables(dataset)
+    if not found:
+        raise InputError(f"{dataset.place} has no tables")
+    for table in found:
+        if args.create:
+            catalog.create(aws.client("glue"), dataset, table)
+        else:
+            print(catalog.ddl(dataset, table) + ";\n")
+    print(f"tables: {', '.join(catalog.name(dataset, t) for t in found)}", file=sys.stderr)
+    return 0
+
+
 def run(args) -> int:
-    if args.verb == "deploy":
-        return deploy(args)
+    if args.verb in ("deploy", "catalog"):
+        return {"deploy": deploy, "catalog": declare}[args.verb](args)
     if args.verb == "steps":
         print("\n".join(dag.lines(where_of(args))))
         return 0

@@ -75,6 +75,7 @@ def api_actions() -> set[str]:
         ("emr", "elasticmapreduce", ["ec2"]),
         ("emr-serverless", "emr-serverless", ["serverless"]),
         ("cloudformation", "cloudformation", ["aws"]),
+        ("glue", "glue", ["catalog"]),
     ):
         methods = boto3.client(service, region_name="us-east-1").meta.method_to_api_mapping
         for name in modules:
