@@ -29,9 +29,11 @@ HIDDEN = ("python", "python3", PYTHON.name)
 
 @pytest.fixture(scope="module")
 def files():
-    """What is shipped for this machine: the release's packages, this Python in the place of the release's."""
+    """What is shipped for this machine: the release's packages, this Python in the place of the release's, executors of one core."""
     architecture = {"x86_64": "x86_64", "aarch64": "arm64"}[os.uname().machine]
-    made = dataclasses.replace(machines.load("debug"), architecture=architecture, python=PYTHON.name.removeprefix("python"))
+    made = machines.load("debug")
+    made = dataclasses.replace(made, architecture=architecture, python=PYTHON.name.removeprefix("python"),
+                               executor=dataclasses.replace(made.executor, cores=1, memory_gb=1))  # fmt: skip
     return made, ship.made(made, interpreter=str(PYTHON))
 
 
@@ -51,9 +53,9 @@ def path_without_python(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def big_worker():
-    """A worker that an executor of a shipped cluster fits on."""
-    with servers.cluster(workers=1, cores=4, memory="6g") as made:
+def worker():
+    """A cluster that one executor fits on."""
+    with servers.cluster(workers=1, cores=1, memory="2g") as made:
         yield made
 
 
@@ -69,18 +71,18 @@ def submitted(files, argv, master: str, folder: Path, path: Path) -> subprocess.
         "JAVA_HOME": os.environ.get("JAVA_HOME", ""), "AWS_SECRET_ACCESS_KEY": "PLANTEDsecret",
     }  # fmt: skip
     command[0] = str(Path(pyspark.__file__).parent / "bin" / "spark-submit")
-    return subprocess.run(command, cwd=folder, env={k: v for k, v in environ.items() if v}, capture_output=True, text=True, timeout=540)
+    return subprocess.run(command, cwd=folder, env={k: v for k, v in environ.items() if v}, capture_output=True, text=True, timeout=1200)
 
 
 @pytest.fixture(scope="module")
-def made_there(files, big_worker, path_without_python, tiny_survey, tiny_tier, tmp_path_factory):
+def made_there(files, worker, path_without_python, tiny_survey, tiny_tier, tmp_path_factory):
     """(data set, what was said, folder): the tiny tier, by its lines."""
     folder = tmp_path_factory.mktemp("empty")
     root = tmp_path_factory.mktemp("root")
     where = dag.Where(str(root), "set", tier=str(tiny_tier), survey=str(tiny_survey))
     said = []
     for step in dag.steps(where):
-        done = submitted(files, dag.argv(step, where), big_worker.address, folder, path_without_python)
+        done = submitted(files, dag.argv(step, where), worker.address, folder, path_without_python)
         said.append(done.stdout + done.stderr)
         assert done.returncode == 0 or (step.job == "validation" and done.returncode == 1), said[-1][-3000:]
     return Dataset.at(str(root), "set", "tiny"), said, folder
@@ -112,21 +114,21 @@ def without_mark(tree: Path) -> Path:
     return tree
 
 
-def test_a_secret_of_the_environment_is_in_no_log_and_no_table(made_there, big_worker):
+def test_a_secret_of_the_environment_is_in_no_log_and_no_table(made_there, worker):
     dataset, said, _ = made_there
-    logs = [p for p in big_worker.folder.rglob("*") if p.is_file() and p.suffix in ("", ".log")]
+    logs = [p for p in worker.folder.rglob("*") if p.is_file() and p.suffix in ("", ".log")]
     assert logs and "parent" in "".join(said)
     for path in [*logs, *(p for p in dataset.place.local.rglob("*") if p.is_file())]:
         assert b"PLANTEDsecret" not in path.read_bytes(), path
     assert "PLANTEDsecret" not in "".join(said)
 
 
-def test_without_the_archive_nothing_runs(files, big_worker, path_without_python, tiny_survey, tiny_tier, tmp_path):
+def test_without_the_archive_nothing_runs(files, worker, path_without_python, tiny_survey, tiny_tier, tmp_path):
     """The lines stand on the archive: with another file in its place the job ends with an error, on the driver or a worker."""
     made, sent = files
     where = dag.Where(str(tmp_path / "root"), "set", tier=str(tiny_tier), survey=str(tiny_survey))
     with tarfile.open(tmp_path / "empty.tar.gz", "w:gz"):
         pass
     broken = (made, dataclasses.replace(sent, environment=str(tmp_path / "empty.tar.gz")))
-    done = submitted(broken, dag.argv(dag.steps(where)[0], where), big_worker.address, tmp_path, path_without_python)
+    done = submitted(broken, dag.argv(dag.steps(where)[0], where), worker.address, tmp_path, path_without_python)
     assert done.returncode != 0 and "environment/bin/python" in done.stdout + done.stderr
