@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
         verb = verbs.add_parser(name, allow_abbrev=False)
         what = verb.add_mutually_exclusive_group(required=True)
         what.add_argument("--tier", default="", help=f"{', '.join(tiers.names())}, or a .toml file")
-        what.add_argument("--recipe", default="", help="of a mosaic")
+        what.add_argument("--recipe", default="", help="of a mosaic: its name, or a .toml file; on GPUs one with gpu = true")
         verb.add_argument("--dataset", default="" if name in ("plan", "steps") else None, required=name not in ("plan", "steps"))
         verb.add_argument("--root", default="", required=name == "submit", help="s3:// prefix that holds the data sets")
         verb.add_argument("--survey", default="", help="s3:// prefix of the survey")
@@ -69,8 +69,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def where_of(args) -> dag.Where:
-    return dag.Where(args.root, args.dataset or "", ship.tier_file(args.tier)[0] if args.tier else "", args.survey,
-                     frames=args.frames, recipe=args.recipe)  # fmt: skip
+    tier, recipe, _ = ship.own(args.tier, args.recipe)
+    return dag.Where(args.root, args.dataset or "", tier, args.survey, frames=args.frames, recipe=recipe)
 
 
 def machines(args) -> cluster.Cluster:
@@ -81,7 +81,7 @@ def planned(args) -> dict:
     """The plan's figures, told to people on the way."""
     made = machines(args)
     if args.recipe:
-        told = plan.only_hours(made, args.recipe, costs.load())
+        told = plan.only_hours(made, where_of(args).recipe, costs.load())
     else:
         tier = tiers.load(args.tier)
         found = estimate(Dataset.at(args.root or "out", args.dataset or "plan", tier.name), tier, None)
@@ -101,7 +101,7 @@ def submit(args) -> int:
         raise ConfigError(f"this may cost {told['dollars_to']:g} dollars, --budget is {args.budget:g}: nothing is started")
     if where.tier and not args.dry_run:
         promotion.require(dataset, tiers.load(args.tier), None)
-    files = ship.made(made, args.tier)
+    files = ship.made(made, args.tier, args.recipe)
     if args.dry_run:
         asked = aws.Asked(made, where, ship.addresses(files, found.artifacts), found)
         print(json.dumps(watch.requests(asked), indent=1))

@@ -7,6 +7,7 @@ from pathlib import Path
 from infra import environment, package, submit_main
 from infra.cluster import Cluster
 from lib import tiers
+from lib.frames import recipe as recipes
 from lib.place import Place
 
 BOOTSTRAP = Path(__file__).with_name("bootstrap.sh")
@@ -22,19 +23,22 @@ class Shipped:
     bootstrap: str
 
 
-def tier_file(tier: str) -> tuple[str, dict[str, bytes]]:
-    """(name, files that the code needs beside its own): a tier of one's own goes along with the code, as the shipped ones do."""
-    if not tier.endswith(".toml"):
-        return tier, {}
-    return tiers.load(tier).name, {f"lib/tiers/{tiers.load(tier).name}.toml": Path(tier).read_bytes()}
+def own(tier: str, recipe: str = "") -> tuple[str, str, dict[str, bytes]]:
+    """(tier, recipe, files that the code needs beside its own): a file of one's own goes along with the code, as the shipped ones do."""
+    names, more = [], {}
+    for path, load, folder in ((tier, tiers.load, "lib/tiers"), (recipe, recipes.load, "lib/frames/recipes")):
+        names.append(load(path).name if path.endswith(".toml") else path)
+        if path.endswith(".toml"):
+            more[f"{folder}/{names[-1]}.toml"] = Path(path).read_bytes()
+    return names[0], names[1], more
 
 
-def made(cluster: Cluster, tier: str = "", folder: Path = package.ROOT / "dist", interpreter: str = "") -> Shipped:
+def made(cluster: Cluster, tier: str = "", recipe: str = "", folder: Path = package.ROOT / "dist", interpreter: str = "") -> Shipped:
     """The files, on this disk; the refusal of a tier that wants a commit and has none."""
     if cluster.clean:
         package.require_clean()
     folder.mkdir(parents=True, exist_ok=True)
-    code = package.named(package.build(folder / "arcmill.zip", tier_file(tier)[1] if tier else None))
+    code = package.named(package.build(folder / "arcmill.zip", own(tier, recipe)[2]))
     entry, bootstrap = (package.named(Path(shutil.copyfile(path, folder / path.name))) for path in (Path(submit_main.__file__), BOOTSTRAP))
     archive = environment.build(cluster, interpreter=interpreter)
     return Shipped(*map(str, (code, archive, entry, bootstrap)))

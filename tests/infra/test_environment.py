@@ -84,11 +84,13 @@ def test_every_pin_has_a_wheel_for_both_processors(name, architecture, tmp_path)
 def test_the_code_is_named_by_its_bytes_and_a_tier_of_ones_own_goes_along(tiny_tier, tmp_path):
     one, other = (package.named(package.build(tmp_path / str(k) / "arcmill.zip")) for k in range(2))
     assert one.name == other.name and one.read_bytes() == other.read_bytes()
-    name, more = ship.tier_file(str(tiny_tier))
+    (tmp_path / "fast.toml").write_text("name = 'fast'\ngpu = true\n[[level]]\nname = 'x'\n")
+    name, recipe, more = ship.own(str(tiny_tier), str(tmp_path / "fast.toml"))
+    assert recipe == "fast" and ship.own("debug") == ("debug", "", {})
     made = package.named(package.build(tmp_path / "arcmill.zip", more))
     assert name == "tiny" and made.name != one.name
     said = subprocess.run(
-        [sys.executable, "-c", "from lib import tiers; print(tiers.load('tiny').name, 'tiny' in tiers.names())"],
+        [sys.executable, "-c", "from lib import tiers; from lib.frames import recipe; print(tiers.load('tiny').name, recipe.load('fast').gpu)"],
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(made)}, capture_output=True, text=True,
     )  # fmt: skip
     assert said.stdout.split() == ["tiny", "True"], said.stderr
