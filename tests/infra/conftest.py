@@ -1,8 +1,8 @@
 """A server that answers as AWS does (moto), a stack, files to ship that are small."""
 
 import dataclasses
+from urllib.request import Request, urlopen
 
-import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -13,7 +13,7 @@ REGION = "us-east-1"
 
 @pytest.fixture(scope="session")
 def aws_server():
-    server = ThreadedMotoServer(port=0, verbose=False)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
@@ -25,10 +25,7 @@ def account(aws_server, monkeypatch):
     """An empty account; everything that asks AWS asks this server."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", aws_server)
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
-    boto3.client("s3")  # loads what it needs before the state is reset
-    import requests
-
-    requests.post(f"{aws_server}/moto-api/reset", timeout=10)
+    urlopen(Request(f"{aws_server}/moto-api/reset", method="POST"), timeout=10).close()
     return aws_server
 
 

@@ -16,6 +16,7 @@ from moto.emrserverless.models import EMRServerlessBackend, emrserverless_backen
 from infra import __main__ as infra
 from infra import aws, stack, watch
 from tests.infra.conftest import REGION
+from tests.infra.test_cluster import changed
 
 ACCOUNT = "123456789012"
 PARAMETERS = ["SurveyBucket=sky", "SurveyPrefix=dr10/south", "Email=me@example.org", "Vpc=vpc-1", "Subnets=subnet-1", "RouteTables=rtb-1"]
@@ -24,21 +25,11 @@ RUN = [*FLAGS, "--root", "s3://{bucket}/sets", "--survey", "s3://sky/dr10/south"
 
 
 @pytest.fixture
-def small(monkeypatch):
+def small(monkeypatch, tmp_path):
     """The environment's archive takes half a minute to make: another file in its place."""
-
-    def build(made, folder=None, interpreter=""):
-        path = folder_of / "environment-aarch64-0123456789ab.tar.gz"
-        path.write_bytes(b"packages")
-        return path
-
-    from pathlib import Path
-    from tempfile import TemporaryDirectory
-
-    with TemporaryDirectory() as name:
-        folder_of = Path(name)
-        monkeypatch.setattr("infra.environment.build", build)
-        yield
+    archive = tmp_path / "environment-aarch64-0123456789ab.tar.gz"
+    archive.write_bytes(b"packages")
+    monkeypatch.setattr("infra.environment.build", lambda made, folder=None, interpreter="": archive)
 
 
 @pytest.fixture
@@ -55,8 +46,6 @@ def made(account, small, monkeypatch):
 @pytest.fixture
 def on_ec2(tmp_path):
     """The debug tier on a cluster of its own."""
-    from tests.infra.test_cluster import changed
-
     return ["--cluster", changed(tmp_path, "train", ('name = "train"', 'name = "debug-ec2"'), ("clean = true", "clean = false"))]
 
 
@@ -70,8 +59,6 @@ def serverless(tmp_path, monkeypatch):
         return application
 
     monkeypatch.setattr(EMRServerlessBackend, "create_application", listed)
-    from tests.infra.test_cluster import changed
-
     return ["--cluster", changed(tmp_path, "debug", ("emr-spark-8.0.0", "emr-7.14.0"))]
 
 
