@@ -7,7 +7,7 @@ export PYSPARK_PYTHON := $(abspath $(PY))
 TIER ?= demo
 OUT ?= out/$(TIER)
 
-.PHONY: help setup demo mosaic-demo test test-s3 cluster-demo check bench package plan environment templates docs lock clean
+.PHONY: help setup demo mosaic-demo test test-s3 test-shipped cluster-demo check bench package plan environment templates docs lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -27,6 +27,9 @@ test: .venv-dev  ## all tests, lint and types
 
 test-s3: .venv-dev  ## the tests on a real S3 server and a real cluster only
 	@$(PY) -m pytest tests/cloud $(ARGS)
+
+test-shipped: .venv-dev  ## the steps as EMR gets them, with the shipped archive, and the wheels of both processors (minutes, GBs)
+	@ARCMILL_SHIPPED=1 $(PY) -m pytest tests/cloud/test_shipped.py tests/infra/test_environment.py $(ARGS)
 
 cluster-demo: setup  ## the demo by spark-submit, on a cluster of two workers of this machine (TIER=)
 	@$(PY) -m infra.cluster_demo --tier "$(TIER)" --out "out/cluster-$(TIER)"

@@ -23,6 +23,9 @@ from lib.store import Dataset
 from tests import servers
 from tests.cloud.test_pipeline import TABLES, rows
 
+pytestmark = pytest.mark.skipif(
+    "ARCMILL_SHIPPED" not in os.environ, reason="each step unpacks a gigabyte: minutes; `make test-shipped` runs it"
+)
 PYTHON = Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
 HIDDEN = ("python", "python3", PYTHON.name)
 

@@ -72,7 +72,7 @@ def test_all_is_shipped_but_spark(lock):
     assert ("cupy-cuda12x==" in text) == (lock == "requirements-gpu.lock")
 
 
-@pytest.mark.skipif("ARCMILL_WHEELS" not in os.environ, reason="asks the registry for some 1 GB of wheels: ARCMILL_WHEELS=1 does it")
+@pytest.mark.skipif("ARCMILL_SHIPPED" not in os.environ, reason="asks the registry for gigabytes of wheels: `make test-shipped` does it")
 @pytest.mark.parametrize("name, architecture", [("debug", "arm64"), ("debug", "x86_64"), ("mosaic-gpu", "x86_64")])
 def test_every_pin_has_a_wheel_for_both_processors(name, architecture, tmp_path):
     import dataclasses
