@@ -100,9 +100,11 @@ class Mosaic:
 
 def _seams(data: Mosaic, _facts: dict) -> Result:
     """Images that overlap, corrected, at the same points of their tile; level by level, since one pair of a late level may hold the whole seam."""
-    measured, number, worst = {}, 0, []
+    measured: dict[str, float] = {}
+    number, worst = 0, []
     for level, settings in enumerate(data.recipe.level):
-        images, steps = data.images[level], {}
+        images = data.images[level]
+        steps: dict[tuple, float] = {}
         for row in data.of_level(level):
             tile = data.tiles[row["tile_id"]]
             mine = [images[n] for n in sorted(tile["inputs"]) if n in images]
@@ -125,7 +127,8 @@ def _seams(data: Mosaic, _facts: dict) -> Result:
 
 def _places(data: Mosaic, _facts: dict) -> Result:
     """Stars of the frames, by their own WCS, against the mosaic; a whole image that lies beside the others is what is looked for."""
-    frames, found = data.images[0], {}
+    frames = data.images[0]
+    found: dict[tuple[str, str], tuple[float, int]] = {}
     for row in data.of_level(data.last):
         tile = data.tiles[row["tile_id"]]
         names = set(tile["inputs"])

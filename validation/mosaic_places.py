@@ -9,6 +9,7 @@ IMAGES = 20
 BRIGHT_SIGMA, SMOOTH_PIX = 10.0, 25  # a star's peak over what is smooth around it
 REACH_PIX, WINDOW_PIX = 6, 1.6
 LEAST, MOST = 10, 300  # stars of an image
+KNOWN_PX = 0.03  # a median that is known no better, by its stars' scatter, counts less, as much
 
 
 def apart(science, counts, wcs, images: list[Input], where: Where) -> dict[str, tuple[float, int]]:
@@ -25,7 +26,10 @@ def apart(science, counts, wcs, images: list[Input], where: Where) -> dict[str, 
             if there is not None:
                 shifts.append((there[0] - u, there[1] - v))
         if len(shifts) >= LEAST:
-            found[one.name] = float(np.hypot(*np.median(shifts, axis=0))), len(shifts)
+            middle = np.median(shifts, axis=0)
+            scatter = 1.4826 * np.median(np.abs(shifts - middle), axis=0).max()
+            known = 1.25 * float(scatter) / len(shifts) ** 0.5
+            found[one.name] = float(np.hypot(*middle)) * min(1.0, KNOWN_PX / max(known, 1e-9)), len(shifts)
     return found
 
 
