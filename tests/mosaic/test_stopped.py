@@ -12,7 +12,7 @@ from jobs.__main__ import main
 from tests.mosaic import files
 
 ROOT = Path(__file__).parents[2]
-TILES = 16
+TILES = 9
 RECIPE = """
 name = "cut"
 [[level]]
@@ -20,7 +20,7 @@ name = "coadd"
 kernel = "lanczos3"
 rejection = "kappa_sigma"
 [lattice]
-tile_pix = 170
+tile_pix = 220
 """
 OWN = ("path", "preview", "sha256", "seconds")  # a file holds its run's id and is named by its content; a time
 
