@@ -11,7 +11,7 @@ JOBS = {
     "survey": "simulate the embedded survey: bricks, catalogues",
     "parent": "catalogues -> table of candidate hosts",
     "manifest": "parent -> one row for every stamp to make",
-    "negatives": "scores of controls -> galaxies that look like lenses",
+    "negatives": "scores of controls, or lists of what galaxies are -> those that look like lenses",
     "cache": "copy the bricks a manifest needs from another survey root",
     "inject": "manifest + bricks -> stamps and metrics",
     "tiles": "frames of a camera -> which tiles a mosaic has, and what each is made from",

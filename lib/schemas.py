@@ -169,15 +169,16 @@ CACHE = pa.schema([
 ])  # fmt: skip
 
 NEGATIVES = pa.schema([
-    column("rank", i, "1 is the highest score; of equal scores the smaller galaxy_id comes first", low=1),
-    column("galaxy_id", n, "galaxy that looks like a lens to the network; each is there once"),
+    column("rank", i, "1 is the highest score; of equal scores the smaller galaxy_id comes first; galaxies of a list follow, by kind and galaxy_id", low=1),
+    column("galaxy_id", n, "galaxy that looks like a lens, to the network or to the eye; each is there once"),
     column("split", s, "the galaxy's own"),
-    column("task_id", s, "its control with the highest score"),
-    column("role", s, "of that control: paired_control or unpaired_control"),
-    column("score", d, "of that control, as it was given"),
-    column("threshold", d, "lowest score that is taken"),
-    column("false_positive_rate", d, "share of the scored controls (rows, not galaxies) at or above the threshold", low=0, high=1),
-    column("n_controls", n, "scored controls: what the rate is a share of", low=1),
+    column("kind", s, "what a list says that it is (ring, spiral, edge_on, merger); scored where none does"),
+    column("task_id", s, "its control with the highest score; null, as what follows, of a galaxy that was not taken for its score", nullable=True),
+    column("role", s, "of that control: paired_control or unpaired_control", nullable=True),
+    column("score", d, "of that control, as it was given", nullable=True),
+    column("threshold", d, "lowest score that is taken", nullable=True),
+    column("false_positive_rate", d, "share of the scored controls (rows, not galaxies) at or above the threshold", nullable=True, low=0, high=1),
+    column("n_controls", n, "scored controls: what the rate is a share of", nullable=True, low=1),
 ])  # fmt: skip
 
 FRAMES = pa.schema([
