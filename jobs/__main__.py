@@ -14,6 +14,8 @@ JOBS = {
     "negatives": "scores of controls, or lists of what galaxies are -> those that look like lenses",
     "cache": "copy the bricks a manifest needs from another survey root",
     "inject": "manifest + bricks -> stamps and metrics",
+    "select": "metrics, with scores or without -> completeness: which lenses are found",
+    "show": "one task as a picture: stamp, arc, source plane with caustics, parameters",
     "tiles": "frames of a camera -> which tiles a mosaic has, and what each is made from",
     "coadd": "tiles -> mosaic: normalised, stacked, polished",
     "compact": "the files of a table made fewer and larger, a split in each",

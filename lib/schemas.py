@@ -181,6 +181,28 @@ NEGATIVES = pa.schema([
     column("n_controls", n, "scored controls: what the rate is a share of", nullable=True, low=1),
 ])  # fmt: skip
 
+SELECTION = pa.schema([
+    column("recovery", s, "when a lens counts as found: scores, at a rate of false positives; or proxy, arc_snr >= 5 and theta_e_over_psf >= 0.8"),
+    column("false_positive_rate", d, "as asked for; null for the proxy", nullable=True, low=0, high=1),
+    column("false_positive_rate_reached", d, "share of the scored controls at or above the threshold", nullable=True, low=0, high=1),
+    column("threshold", d, "score from which a stamp counts as a lens", nullable=True),
+    column("n_controls", n, "scored controls that the rate is a share of", nullable=True, low=1),
+    column("region", s, "all, or a HEALPix cell of the sky: nside{n}-{cell}, nested"),
+    column("x", s, "what the bins are of: a column of metrics, or src_mag_r, the source's unlensed magnitude"),
+    column("x_low", d, "lower edge of the bin; the first one of its axis holds what is below"),
+    column("x_high", d, "upper edge of the bin; the last one of its axis holds what is above"),
+    column("y", s, "the second axis of a surface", nullable=True),
+    column("y_low", d, "as x_low", nullable=True),
+    column("y_high", d, "as x_high", nullable=True),
+    column("n", n, "injected lenses in the bin", low=0),
+    column("n_recovered", n, "of them found", low=0),
+    column("completeness", d, "n_recovered / n; null in bins of too few lenses", nullable=True, low=0, high=1),
+    column("low", d, "lower end of its 95 % interval (Wilson)", nullable=True, low=0, high=1),
+    column("high", d, "upper end of its 95 % interval (Wilson)", nullable=True, low=0, high=1),
+    column("smooth", d, "completeness by a smooth curve or surface through all bins, at the bin's middle", low=0, high=1),
+    column("smooth_error", d, "its standard error", low=0),
+])  # fmt: skip
+
 FRAMES = pa.schema([
     column("frame_id", s, "path of the file under the folder of frames, and its HDU"),
     column("path", s, "path under the folder of frames"),
@@ -328,7 +350,7 @@ IDS = ("task_id", "pair_id", "galaxy_id", "seed")
 
 TABLES = {
     "parent": PARENT, "manifest": MANIFEST, "stamps": STAMPS, "metrics": METRICS,
-    "negatives": NEGATIVES, "cache": CACHE, "validation": VALIDATION, "runs": RUNS,
+    "negatives": NEGATIVES, "selection": SELECTION, "cache": CACHE, "validation": VALIDATION, "runs": RUNS,
     "frames": FRAMES, "tiles": TILES, "overlaps": OVERLAPS, "normalisation": NORMALISATION, "coadds": COADDS,
 }  # fmt: skip
 del s, f, d, i, n, y, t

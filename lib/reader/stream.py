@@ -6,7 +6,7 @@ So every stamp is given once an epoch, whatever the number of workers, and the s
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 
 import numpy as np
@@ -30,17 +30,13 @@ class Stamps:
 
     def __init__(self, dataset: Dataset, *, split: str | None = None, roles=None, columns=("role",), filters=None, planes=("stamp",),
                  batch_size: int = 256, seed: int = 0):  # fmt: skip
-        for what, got, known in (
-            ("split", [split] if split else [], SPLITS),
-            ("role", roles or [], ROLES),
-            ("plane", planes, (*decode.PLANES, "mask")),
-        ):
-            if unknown := [str(name) for name in got if name not in known]:
-                raise ConfigError(f"unknown {what} {', '.join(unknown)}; known: {', '.join(known)}")
+        _require_known("split", [split] if split else [], SPLITS)
+        _require_known("role", roles or (), ROLES)
+        _require_known("plane", planes, (*decode.PLANES, "mask"))
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
         self.dataset, self.columns, self.planes, self.batch_size, self.seed = dataset, tuple(columns), tuple(planes), batch_size, seed
-        asked = [("split", "=", split)] if split else []
+        asked: list[tuple] = [("split", "=", split)] if split else []
         asked += [("role", "in", list(roles))] if roles else []
         filters = [[*asked, *group] for group in index.terms(filters)]
         self._wanted, told = index.wanted(dataset, self.columns, filters if filters != [[]] else None)
@@ -52,7 +48,7 @@ class Stamps:
         """Stamps in an epoch, of all workers together."""
         return len(self._wanted.keys)
 
-    def epoch(self, number: int = 0, *, worker: int = 0, workers: int = 1, shuffle: bool = True) -> Iterator[dict[str, np.ndarray]]:
+    def epoch(self, number: int = 0, *, worker: int = 0, workers: int = 1, shuffle: bool = True) -> Generator[dict[str, np.ndarray]]:
         """Batches of one worker: ``planes`` (n, bands, side, side), ``task_id`` and ``columns`` (n); the last one is smaller.
 
         With ``shuffle`` off the stamps come in the order of their files.
@@ -66,7 +62,7 @@ class Stamps:
         rng = np.random.default_rng([self.seed, number, worker, workers]) if shuffle else None
         return ahead(self._batches(mine, rng), AHEAD)
 
-    def _batches(self, groups: list[index.Group], rng) -> Iterator[dict[str, np.ndarray]]:
+    def _batches(self, groups: list[index.Group], rng) -> Generator[dict[str, np.ndarray]]:
         left: dict[str, np.ndarray] = {}
         for held in self._mixed(groups):
             count = len(held["task_id"])
@@ -118,7 +114,12 @@ class Stamps:
         return out | {name: told[name].to_numpy(zero_copy_only=False) for name in dict.fromkeys(["task_id", *self.columns])}
 
 
-def ahead(items: Iterator, depth: int) -> Iterator:
+def _require_known(what: str, got, known) -> None:
+    if unknown := [str(name) for name in got if name not in known]:
+        raise ConfigError(f"unknown {what} {', '.join(unknown)}; known: {', '.join(known)}")
+
+
+def ahead(items: Generator, depth: int) -> Generator:
     """The same items, made by a thread while those before are in use, ``depth`` at most; what it raises is raised here."""
     made: queue.Queue = queue.Queue(depth)
     stop = threading.Event()
