@@ -64,24 +64,23 @@ class Stamps:
 
     def _batches(self, groups: list[index.Group], rng) -> Generator[dict[str, np.ndarray]]:
         left: dict[str, np.ndarray] = {}
-        for held in self._mixed(groups):
-            count = len(held["task_id"])
-            order = np.arange(count) if rng is None else rng.permutation(count)
-            start = min(self.batch_size - len(left["task_id"]), count) if left else 0
+        for held in self._mixed(groups, rng):
+            start, count = 0, len(held["task_id"])
             if left:
-                left = {name: np.concatenate([left[name], values[order[:start]]]) for name, values in held.items()}
+                start = min(self.batch_size - len(left["task_id"]), count)
+                left = {name: np.concatenate([left[name], values[:start]]) for name, values in held.items()}
                 if len(left["task_id"]) < self.batch_size:
                     continue
                 yield left
-            for at in range(start, count - self.batch_size + 1, self.batch_size):
-                yield {name: values[order[at : at + self.batch_size]] for name, values in held.items()}
-                start = at + self.batch_size
-            left = {name: values[order[start:]] for name, values in held.items()} if start < count else {}
+            while start + self.batch_size <= count:
+                yield {name: values[start : start + self.batch_size] for name, values in held.items()}
+                start += self.batch_size
+            left = {name: values[start:] for name, values in held.items()} if start < count else {}
         if left:
             yield left
 
-    def _mixed(self, groups: list[index.Group]) -> Iterator[dict[str, np.ndarray]]:
-        """The wanted rows of some row groups at a time."""
+    def _mixed(self, groups: list[index.Group], rng) -> Iterator[dict[str, np.ndarray]]:
+        """The wanted rows of some row groups at a time, mixed."""
         tables: list[pa.Table] = []
         rows: list[np.ndarray] = []
         for k, group in enumerate(groups):
@@ -90,7 +89,8 @@ class Stamps:
                 tables.append(table)
                 rows.append(at)
             if tables and (sum(map(len, rows)) >= MIXED or k == len(groups) - 1):
-                yield self._arrays(pa.concat_tables(tables), np.concatenate(rows))
+                order = None if rng is None else rng.permutation(sum(map(len, rows)))
+                yield self._arrays(pa.concat_tables(tables), np.concatenate(rows), order)
                 tables, rows = [], []
 
     def _read(self, group: index.Group) -> tuple[pa.Table, np.ndarray]:
@@ -104,12 +104,12 @@ class Stamps:
         at = self._wanted.find(index.keys(table["task_id"]))
         return (table if (at >= 0).all() else table.filter(pa.array(at >= 0))), at[at >= 0]
 
-    def _arrays(self, table: pa.Table, at: np.ndarray) -> dict[str, np.ndarray]:
+    def _arrays(self, table: pa.Table, at: np.ndarray, order) -> dict[str, np.ndarray]:
         try:
-            found = decode.batch(table)
+            found = decode.batch(table, order)
         except ValueError as error:
             raise InputError(f"{self.dataset.place}: {error}") from error
-        told = self._wanted.rows.take(pa.array(at))
+        told = self._wanted.rows.take(pa.array(at if order is None else at[order]))
         out = {name: found[name] for name in self.planes}
         return out | {name: told[name].to_numpy(zero_copy_only=False) for name in dict.fromkeys(["task_id", *self.columns])}
 
