@@ -29,7 +29,7 @@ class Auc:
 def auc(lenses: np.ndarray, controls: np.ndarray) -> Auc:
     """
     >>> str(auc(np.array([1.0, 2.0]), np.array([0.0, 1.5])))
-    '0.750 +- 0.287'
+    '0.750 +- 0.276'
     """
     n, m = len(lenses), len(controls)
     if not n or not m:

@@ -114,6 +114,7 @@ def test_the_whole_study_runs_on_a_small_set(tiny_dataset, tiny_survey, tiny_tie
 
     monkeypatch.setattr("study.sky.first", lambda root, bricks, seed: tiny_dataset)
     monkeypatch.setattr("study.sky.second", second)
+    monkeypatch.setattr("study.judge.STRATA", judge.STRATA | {"resolved": (0.2, np.inf)})  # a split of few lenses
     assert main(["--out", str(tmp_path), "--epochs", "1"]) == 0
     out = capsys.readouterr().out.splitlines()
     told = json.loads(out[-1])

@@ -66,10 +66,11 @@ def run(kind: str, text: str, task: str, root: Path, survey: Path, tier: Path) -
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
-def test_a_page_runs(page, demo, tiny_dataset, tiny_survey, tiny_tier, spark):
+def test_a_page_runs(page, demo, tiny_dataset, tiny_survey, tiny_tier, spark, monkeypatch):
+    monkeypatch.setattr("jobs.select.RATES", (0.25,))  # a false-positive rate of 0.01 is less than one of the tiny set's controls
     task = next(r["task_id"] for r in runs.read(tiny_dataset, "metrics", ["task_id", "role"]).to_pylist() if r["role"] == "injected")
     found = steps(page.read_text())
-    assert len(found) >= 5
+    assert len(found) >= 4
     for kind, text in found:
         run(kind, text, task, demo, tiny_survey, tiny_tier)
 

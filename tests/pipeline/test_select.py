@@ -87,6 +87,8 @@ def test_shares_are_counted_by_hand_in_bins_and_regions():
 def test_values_of_a_grid_fall_into_their_own_bins_and_what_is_beyond_into_the_last():
     of = axes.AXES["theta_e_arcsec"].bins({"theta_e_arcsec": np.float32([0.25, 0.5, 0.75, 2.99, 3.0, 9.0, np.nan])})
     assert of.tolist() == [1, 2, 3, 11, 11, 11, -1]
+    seeing = axes.AXES["psf_fwhm_used_r_arcsec"]  # as float32 these lie below their edges
+    assert seeing.bins({"psf_fwhm_used_r_arcsec": np.float32([0.7, 0.9, 1.3])}).tolist() == [1, 3, 7]
     assert axes.AXES["src_reff_arcsec"].bins({"src_reff_arcsec": np.float32([0.3, 0.7999, 0.6])}).tolist() == [6, 9, 9]
 
 
