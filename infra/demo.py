@@ -1,4 +1,4 @@
-"""The whole lens side with one command: survey, parent, manifest, inject, validate, in one Spark session.
+"""The whole lens side with one command: survey, parent, manifest, inject, select, validate, in one Spark session.
 
 The last line printed is JSON: ``{"verdict": ..., "rows": {table: n}, "report": path}``.
 """
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     survey = args.survey or str(out / "survey")
     tables = ["--tier", args.tier, "--root", str(out), "--dataset", "demo", "--replace"]
     steps = [] if args.survey else [["survey", "--bricks", str(args.bricks), "--out", survey, "--replace"]]
-    steps += [["parent", "--survey", survey, *tables], ["manifest", *tables], ["inject", "--survey", survey, *tables]]
+    steps += [["parent", "--survey", survey, *tables], ["manifest", *tables], ["inject", "--survey", survey, *tables], ["select", *tables]]
     for step in steps:
         if (code := job(step)) > 1:  # 1: too many tasks failed; the report says which
             return code
@@ -50,7 +50,8 @@ def main(argv: list[str]) -> int:
         return code
     summary = json.loads(printed.getvalue().splitlines()[-1])
     print("\n" + "\n".join(f"  {table:12}{rows:>10,} rows" for table, rows in summary["rows"].items()))
-    print(f"\n  {summary['verdict']}  in {time.monotonic() - began:.0f} s; look at the report: {summary['report']}\n")
+    print(f"\n  {summary['verdict']}  in {time.monotonic() - began:.0f} s; look at the report: {summary['report']}")
+    print(f"  which lenses can be found: {out / 'demo' / 'report' / args.tier / 'selection.html'}\n")
     print(json.dumps(summary), flush=True)
     return code
 
