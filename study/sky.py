@@ -1,6 +1,5 @@
 """The set that is studied, made by the jobs themselves: a simulated sky, injections with both kinds of controls, and a second round with hard negatives."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,10 +9,10 @@ from jobs import survey
 from jobs.__main__ import main as job
 from lib.errors import InputError
 from lib.store import Dataset
-from lib.survey import morphology, synthetic
+from lib.survey import synthetic
 
 TIER = str(Path(__file__).with_name("study.toml"))
-DENSER = 6.0  # as many red galaxies, and galaxies that look like lenses, as on the demo's sky: so a few bricks have thousands of hosts
+LRG_PER_DEG2 = 6000.0  # near six times the demo's, so that a few bricks have thousands of hosts
 RATE = 0.05  # share of the training controls that are mined: few thousand of them, so more than a survey would take
 FIRST, SECOND = "study", "hard"
 
@@ -30,9 +29,7 @@ def _at(root: Path, dataset: str) -> list[str]:
 def first(root: Path, bricks: int, seed: int) -> Dataset:
     """Injections, each with a paired and an unpaired control."""
     sky = str(root / "survey")
-    plain = synthetic.SurveySpec(bricks=bricks, seed=seed)
-    denser = {name: DENSER * getattr(plain, name) for name in ("lrg_per_deg2", *(f"{kind}_per_deg2" for kind in morphology.LENS_LIKE))}
-    survey.make(replace(plain, **denser), sky, replace=True)
+    survey.make(synthetic.SurveySpec(bricks=bricks, seed=seed, lrg_per_deg2=LRG_PER_DEG2), sky, replace=True)
     _run("parent", "--survey", sky, *_at(root, FIRST))
     _run("manifest", *_at(root, FIRST))
     _run("inject", "--survey", sky, *_at(root, FIRST))
