@@ -200,8 +200,8 @@ def share(survey: Path, names: list[str], read: int, tier: tiers.Tier) -> float:
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser("python -m bench.inject", description=__doc__.splitlines()[0])
-    parser.add_argument("--bricks", type=int, default=200, help="bricks of the train run")
-    parser.add_argument("--debug-bricks", type=int, default=40)
+    parser.add_argument("--bricks", type=int, default=500, help="bricks of the train runs")
+    parser.add_argument("--debug-bricks", type=int, default=80)
     parser.add_argument("--survey", help="folder on the same disk that keeps the two bricks from run to run")
     parser.add_argument("--no-workers", action="store_true", help="leave the standalone cluster out")
     args = parser.parse_args(argv)

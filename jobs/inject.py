@@ -75,10 +75,10 @@ def main(argv: list[str]) -> None:
         todo = [n for n in range(len(planned)) if n not in run.done]
         left = sum(found[name] for n in todo for name in planned[n])
         store.require_space(dataset.place, BYTES_PER_ROW * left)
-        frame = spark.routed(session, dataset, "manifest", Route(planned), todo) if todo else None
+        rows = spark.routed(session, dataset, "manifest", Route(planned), todo) if todo else None
         with spark.progress(session, "inject", left) as told:
             make = partial(stamps, survey=survey, tier=tier)
-            spark.produce(session, run, planned, make, frame=frame, told=told)
+            spark.produce(session, run, planned, make, routed=rows, told=told)
         wanted = found.total()
         if set(run.rows.values()) != {wanted}:
             gave = ", ".join(f"{n} rows of {table}" for table, n in run.rows.items())

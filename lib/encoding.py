@@ -121,17 +121,36 @@ def rounded(stamp, arc, invvar):
 
 
 def keep_bits(values, bits: int):
-    """Float32 rounded to that many bits of mantissa, ties to even."""
-    words, drop = np.ascontiguousarray(values).view(np.uint32), np.uint32(23 - bits)
-    half = np.uint32((1 << int(drop) - 1) - 1)
-    kept = (words + half + (words >> drop & np.uint32(1))) >> drop << drop
-    return np.where(np.isfinite(values), kept.view(np.float32), values)
+    """Float32 rounded to that many bits of mantissa, ties to even; NaN and infinities as they are.
+
+    >>> keep_bits([1 / 3], 8)
+    array([0.3330078], dtype=float32)
+    """
+    kept = np.array(values, np.float32, order="C")
+    round_bits(kept, bits)
+    return kept
+
+
+def round_bits(values, bits: int) -> None:
+    """``keep_bits`` in place."""
+    if values.dtype != np.float32 or not values.flags.c_contiguous:
+        raise ValueError("values must be contiguous float32")
+    _round(values.reshape(-1).view(np.uint32), np.uint32(23 - bits))
 
 
 def _archive(planes: dict[str, np.ndarray]) -> bytes:
     held = io.BytesIO()
     np.savez_compressed(held, **planes)  # type: ignore[arg-type]
     return held.getvalue()
+
+
+@jit.entry()
+def _round(words, drop):
+    one = np.uint32(1)
+    half, left = (one << (drop - one)) - one, ~((one << drop) - one)
+    for k in range(len(words)):
+        if words[k] & np.uint32(0x7F800000) != np.uint32(0x7F800000):
+            words[k] = (words[k] + half + (words[k] >> drop & one)) & left
 
 
 @jit.entry()

@@ -24,6 +24,7 @@ from lib.tiers import Tier
 
 READ, REQUESTS = "bytes read", "requests"
 CHUNK_BYTES = 1 << 23  # of a plane of the rows that are made at a time: memory that is used again, not asked for anew
+LIGHT_BITS = 15  # of a mantissa: 2**-16 of a pixel, less than the renderer is good to; the lowest byte is 0 and takes no room
 SHAPE = (
     "theta_e_arcsec", "lens_e", "lens_phi_rad", "shear", "shear_phi_rad", "src_x_arcsec", "src_y_arcsec", "src_n", "src_reff_arcsec",
     "src_e", "src_phi_rad",
@@ -172,11 +173,13 @@ def scene(task: Mapping, x, y) -> render.Scene:
 def light(tasks: Mapping | list[dict], x, y, side: int, psfs, fluxes, pixel_arcsec):
     """(light added to each pixel (tasks, bands, side, side) float32, lensed flux (tasks, bands)) of MANIFEST rows or columns.
 
-    The hosts are at (x, y) of their stamps; ``psfs`` and ``fluxes`` a row of bands a task.  Zero flux goes the same way.
+    The hosts are at (x, y) of their stamps; ``psfs`` and ``fluxes`` a row of bands a task.  Zero flux goes the same way.  Each pixel is
+    rounded to ``LIGHT_BITS``.
     """
     task = tasks if isinstance(tasks, Mapping) else {k: np.array([t[k] for t in tasks], float) for k in SHAPE}
     fluxes = np.asarray(fluxes, float)
     drawn, mu = render.draw(scene(task, np.asarray(x), np.asarray(y)), fluxes, psfs, side, pixel_arcsec, reach_pix=cuts.REACH_PIX)
+    encoding.round_bits(drawn, LIGHT_BITS)
     return drawn, mu[:, None] * fluxes
 
 

@@ -5,6 +5,7 @@ counts is what its records name: a record is made by a conditional create, so of
 """
 
 import hashlib
+import io
 import json
 import resource
 import shutil
@@ -28,6 +29,24 @@ def peak_mb() -> float:
     return round(most / (1024 if sys.platform != "darwin" else 1 << 20), 1)
 
 
+class Digested(io.FileIO):
+    """A new file, and the hash of what was written to it."""
+
+    def __init__(self, path: Path):
+        super().__init__(path, "wb")
+        self.path, self.size, self.sha256 = path, 0, hashlib.sha256()
+
+    def write(self, data) -> int:
+        """All of it: a disk that takes only a part gives its error for the rest."""
+        view = memoryview(data).cast("B")
+        while len(view):
+            taken = super().write(view)
+            self.sha256.update(view[:taken])
+            self.size += taken
+            view = view[taken:]
+        return len(data)
+
+
 @dataclass
 class Chunk:
     """The files of one attempt at chunk ``number`` of a run; ``footer`` goes into each."""
@@ -36,7 +55,7 @@ class Chunk:
     run_id: str
     number: int
     footer: dict
-    files: dict[str, tuple[Path, parquet.Writer]] = field(default_factory=dict)
+    files: dict[str, tuple[Digested, parquet.Writer]] = field(default_factory=dict)
     folder: Path | None = None
 
     def write(self, table: str, data: pa.Table) -> None:
@@ -47,8 +66,8 @@ class Chunk:
                 if self.folder is None:
                     self.folder = self.dataset.scratch() / uuid.uuid4().hex
                     self.folder.mkdir(parents=True)
-                path = self.folder / f"{table}.parquet"
-                self.files[table] = path, parquet.Writer(path, table, self.footer)
+                file = Digested(self.folder / f"{table}.parquet")
+                self.files[table] = file, parquet.Writer(file, table, self.footer)
             self.files[table][1].write(data)
 
     @contextmanager
@@ -62,15 +81,14 @@ class Chunk:
         """Put the files in their tables and the chunk on record; the record that counts, ours or an earlier attempt's."""
         place, log = self.dataset.place, f"{self.dataset.log(self.run_id)}/chunk-{self.number:06d}.json"
         found: list[dict] = []
-        for table, (path, writer) in self.files.items():
+        for table, (file, writer) in self.files.items():
             with self._disk(table):
                 writer.close()
-                with open(path, "rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-                size = path.stat().st_size
+                file.close()
+            digest = file.sha256.hexdigest()
             name = f"{self.dataset.run(table, self.run_id)}/part-{self.number:06d}-{digest[:12]}.parquet"
-            place.upload(path, name)
-            found.append({"table": table, "path": name, "rows": writer.rows, "bytes": size, "sha256": digest})
+            place.upload(file.path, name)
+            found.append({"table": table, "path": name, "rows": writer.rows, "bytes": file.size, "sha256": digest})
         mine = {
             "chunk": self.number,
             "files": found,

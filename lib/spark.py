@@ -4,7 +4,6 @@ Workers read and write Parquet with pyarrow, on disks and in buckets alike, unde
 rows between them and counts tasks.  A task makes one chunk (``lib.parts``) and sends back its record.
 """
 
-import json
 import logging
 import os
 import signal
@@ -17,8 +16,7 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from pyspark import AccumulatorParam, SparkContext, TaskContext
+from pyspark import RDD, AccumulatorParam, SparkContext, TaskContext
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 from pyspark.sql.types import StructType
@@ -32,7 +30,6 @@ from lib.store import Dataset
 log = logging.getLogger(__name__)
 PIECE = 262_144  # rows of a table that a worker reads at once
 TOLD = "what a piece cost, and its error"  # a key beside those of by_key
-ROUTE, SLOT = "_chunk", "_slot"  # columns of ``routed``
 ROWS = "rows"  # a name beside the statuses
 QUIET_S = 20.0  # between lines where there is no terminal
 BATCH = {table: 64 if table == "stamps" else 1024 for table in schemas.TABLES}  # rows that travel together
@@ -98,7 +95,9 @@ def read(spark: SparkSession, dataset: Dataset, table: str, columns: list[str] |
                     yield from read_piece(dataset, piece["path"], [group], schema.names).to_batches(max_chunksize=BATCH[table])
         worker.settle()
 
-    return Pieces(spark, dataset, table).frame.mapInArrow(rows_of, spark_schema(schema))
+    pieces = Pieces(spark, dataset, table)
+    listed = spark.createDataFrame(pa.Table.from_pylist([{"path": p, "groups": g} for p, g in pieces.pieces]))
+    return listed.repartition(pieces.parts).mapInArrow(rows_of, spark_schema(schema))
 
 
 class Pieces:
@@ -114,7 +113,6 @@ class Pieces:
         )
         grows = self.context.getConf().get("spark.dynamicAllocation.enabled", "false") == "true"  # its cores are not known yet
         self.parts = len(self.pieces) if grows else min(len(self.pieces), 4 * self.context.defaultParallelism)
-        self.frame = spark.createDataFrame(pa.Table.from_pylist([{"path": p, "groups": g} for p, g in self.pieces])).repartition(self.parts)
 
     def map(self, function, columns=None) -> list:
         dataset = self.dataset
@@ -242,13 +240,13 @@ def produce(
     chunks: list,
     make,
     *,
-    frame: DataFrame | None = None,
+    routed: RDD | None = None,
     told: Told | None = None,
 ) -> None:
     """Make the chunks of a run that are not there yet, one Spark task each, and keep their records in ``run.done``.
 
-    ``make(chunk)`` yields ``({table: pa.Table}, counts)``, counts a flat dict of numbers.  With a ``frame`` (of ``routed``) it
-    is ``make(rows)``, the rows of the frame that belong to the chunk, as a table.  An error for people in a chunk does not
+    ``make(chunk)`` yields ``({table: pa.Table}, counts)``, counts a flat dict of numbers.  With ``routed`` rows it
+    is ``make(rows)``, those that belong to the chunk, as a table.  An error for people in a chunk does not
     stop the others; all are told at the end.  A disk or server that fails is tried again by Spark, on whichever worker.
     """
     todo = [n for n in range(len(chunks)) if n not in run.done]
@@ -256,11 +254,8 @@ def produce(
         return
     tries = _tries(spark)
     part = partial(_part, run.dataset, run.run_id, run.footer, tries, told.sum if told else None)
-    if frame is None:
-        items = [(n, chunks[n]) for n in todo]
-        made = spark.sparkContext.parallelize(items, len(items)).map(lambda item: part(item[0], lambda: make(item[1]))).collect()
-    else:
-        made = [json.loads(row["made"]) for row in frame.mapInArrow(_of_frame(part, make, todo), "made string").collect()]
+    rows = spark.sparkContext.parallelize([(n, chunks[n]) for n in todo], len(todo)) if routed is None else routed
+    made = rows.map(lambda item: part(item[0], lambda: make(item[1]))).collect()
     errors = sorted({r["error"] for r in made if "error" in r})
     run.done |= {r["chunk"]: r for r in made if "error" not in r}
     if errors:
@@ -298,53 +293,33 @@ def _task() -> TaskContext:
     return context
 
 
-def _of_frame(part, make, todo: list[int]):
-    def work(batches):
-        mine = [b for b in batches if b.num_rows]
-        number = todo[_task().partitionId()]
-        found = pa.Table.from_batches(mine)
-        if set(found[ROUTE].unique().to_pylist()) != {number}:
-            raise ValueError(f"rows of chunks {found[ROUTE].unique().to_pylist()[:5]} came to chunk {number}")
-        made = part(number, lambda: make(found.drop_columns([ROUTE, SLOT])))
-        yield pa.RecordBatch.from_pydict({"made": [json.dumps(made)]})
+def routed(spark: SparkSession, dataset: Dataset, table: str, route, todo: list[int]) -> RDD:
+    """(number, rows as a table, in no order) of each of the chunks ``todo``, one a partition; a chunk that gets no rows has an empty table.
 
-    return work
-
-
-def routed(spark: SparkSession, dataset: Dataset, table: str, route, todo: list[int]) -> DataFrame:
-    """The rows of a table that belong to the chunks ``todo``, those of the k-th in partition k, in no order.
-
-    ``route(rows)`` gives the number of each row's chunk.  Spark sends a row by the hash of a column, so each chunk gets a number
-    whose hash leads where it should.
+    ``route(rows)`` gives the number of each row's chunk.
     """
-    slots, schema = _slots(spark, len(todo)), schemas.TABLES[table]
-    place = np.full(max(todo) + 2, -1)  # the last is for rows of no chunk
-    place[todo] = slots
-    sent = spark.sparkContext.broadcast((place, route))
-    declared = spark_schema(schema).add(ROUTE, "long").add(SLOT, "long")
+    schema, pieces = schemas.TABLES[table], Pieces(spark, dataset, table)
+    slot = np.full(max(todo) + 2, -1)  # the last is for rows of no chunk
+    slot[todo] = np.arange(len(todo))
+    sent = spark.sparkContext.broadcast((slot, route))
 
-    def cut(batches):
-        place, route = sent.value
-        for batch in batches:
-            for piece in batch.to_pylist():
-                found = read_piece(dataset, piece["path"], piece["groups"])
-                chunk = route(found)
-                found = found.append_column(ROUTE, pa.array(chunk)).append_column(SLOT, pa.array(place[np.clip(chunk, -1, len(place) - 2)]))
-                yield from found.filter(pc.greater_equal(found[SLOT], 0)).to_batches(max_chunksize=BATCH[table])
+    def cut(piece):
+        slot, route = sent.value
+        found = read_piece(dataset, *piece).replace_schema_metadata()
+        at = slot[np.minimum(route(found), len(slot) - 1)]
+        order = np.argsort(at, kind="stable")
+        (batch,) = found.take(pa.array(order[at[order] >= 0])).combine_chunks().to_batches() or [None]
+        ends = np.cumsum(np.bincount(at[at >= 0], minlength=len(todo)))
+        for k, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+            if end > start:
+                yield k, batch.slice(start, end - start).serialize().to_pybytes()
         worker.settle()
 
-    return Pieces(spark, dataset, table).frame.mapInArrow(cut, declared).repartition(len(todo), SLOT)
+    def joined(k, parts):
+        return [(todo[k], pa.Table.from_batches([pa.ipc.read_record_batch(pa.py_buffer(part), schema) for _, part in parts], schema))]
 
-
-def _slots(spark: SparkSession, parts: int) -> np.ndarray:
-    """Numbers that Spark's hash partitioning sends to partition 0, 1, ..., ``parts`` - 1."""
-    found = np.full(parts, -1)
-    tried = spark.range(max(64, 40 * parts)).selectExpr("id", f"pmod(hash(id), {parts}) AS part").groupBy("part").min("id").collect()
-    for row in tried:
-        found[row[0]] = row[1]
-    if (found < 0).any():
-        raise ValueError(f"no number leads to {(found < 0).sum()} of {parts} partitions")
-    return found
+    cuts = pieces.context.parallelize(pieces.pieces, pieces.parts).flatMap(cut)
+    return cuts.partitionBy(len(todo), int).mapPartitionsWithIndex(joined)
 
 
 def gpu() -> int | None:

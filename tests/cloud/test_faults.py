@@ -222,8 +222,8 @@ def inject_with(spark, here, survey, tier_file, make):
         sizes |= {name: sizes.get(name, 0) + n for name, n in found.items()}
     planned = chunks.of_bricks(sizes)
     with runs.start(here, "inject", ["stamps", "metrics"], config.plain(tier), {"planted": 1}, resumes=True) as run:
-        frame = spark_tables.routed(spark, here, "manifest", inject_job.Route(planned), list(range(len(planned))))
-        spark_tables.produce(spark, run, planned, partial(make, survey=place.at(survey), tier=tier), frame=frame)
+        rows = spark_tables.routed(spark, here, "manifest", inject_job.Route(planned), list(range(len(planned))))
+        spark_tables.produce(spark, run, planned, partial(make, survey=place.at(survey), tier=tier), routed=rows)
         run.commit({"statuses": sorted(run.totals.items())})
 
 

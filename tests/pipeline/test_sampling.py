@@ -80,6 +80,27 @@ def test_the_manifest_is_the_same_from_any_files_on_spark(count, spark, parents,
     assert read.sort_by("task_id").equals(manifest)
 
 
+@pytest.mark.parametrize("todo", [[0, 1, 2, 3, 4], [1, 3], [4]])
+def test_rows_come_to_the_chunks_that_are_not_made_and_to_no_other(todo, spark, manifest, tiny_dataset, tmp_path, monkeypatch):
+    """Also where the last chunks of a run were made before it was stopped."""
+    pq.write_table(manifest, tmp_path / "rows.parquet", row_group_size=7)
+    monkeypatch.setattr(spark_tables, "files", lambda *_: ["rows.parquet"])
+    monkeypatch.setattr(spark_tables, "PIECE", 14)
+    there = type(tiny_dataset).at(str(tmp_path.parent), tmp_path.name, "tiny")
+    found = spark_tables.routed(spark, there, "manifest", fifths, todo).collect()
+    number = fifths(manifest)
+    assert [n for n, _ in found] == todo
+    for n, rows in found:
+        assert rows.schema == manifest.schema.remove_metadata()
+        assert rows.sort_by("task_id").equals(manifest.filter(pa.array(number == n)).replace_schema_metadata().sort_by("task_id"))
+
+
+def fifths(rows) -> np.ndarray:
+    """Each row's chunk of five; that of some rows is not known."""
+    number = np.array([int(task[:4], 16) % 6 for task in rows["task_id"].to_pylist()])
+    return np.where(number == 5, -1, number)
+
+
 def test_the_manifest_is_the_same_from_a_cluster_of_two_workers(cluster, manifest, tiny_dataset, tiny_tier, tmp_path):
     shutil.copytree(tables.folder(tiny_dataset), tmp_path / "set")
     here = type(tiny_dataset).at(str(tmp_path), "set", "tiny")
