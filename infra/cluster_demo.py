@@ -1,6 +1,6 @@
 """The whole lens side on a cluster: a standalone master and workers of this machine, each job by its own spark-submit.
 
-survey, parent, manifest, inject, validation of a tier; what each printed last is shown, and everything is stopped at the end.
+The steps of a tier (``infra/dag.py``); what each printed last is shown, and everything is stopped at the end.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from infra import package
+from infra import dag, package
 from infra.standalone import Cluster, cluster, stop, submit
 
 NOISE = re.compile(r"^(\d\d/\d\d/\d\d |WARNING: |Using (Spark's|incubator)|Setting default|To adjust|\s*$)")  # Spark's, not the jobs'
@@ -25,18 +25,14 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--workers", type=int, default=2, help="workers of one core each")
     args = parser.parse_args(argv)
     out, tier = Path(args.out).absolute(), str(Path(args.tier).absolute()) if args.tier.endswith(".toml") else args.tier
-    survey, tables = str(out / "survey"), ["--tier", tier, "--root", str(out), "--dataset", "demo"]
-    steps = [
-        ["survey", "--bricks", str(args.bricks), "--out", survey, "--replace"], ["parent", "--survey", survey, *tables, "--replace"],
-        ["manifest", *tables, "--replace"], ["inject", "--survey", survey, *tables, "--replace"], ["validation", *tables],
-    ]  # fmt: skip
+    where = dag.Where(str(out), "demo", tier, str(out / "survey"), simulated=str(args.bricks))
     with tempfile.TemporaryDirectory(prefix="arcmill-demo-") as made:
         code = package.build(Path(made) / "arcmill.zip")
         print(f"cluster: starting a master and {args.workers} workers", flush=True)
         with cluster(args.workers) as running:
             print(f"cluster: {running.address}", flush=True)
-            for step in steps:
-                if failed := run(running, code, step, Path(made)):
+            for step in dag.steps(where):
+                if failed := run(running, code, dag.argv(step, where, replace=True), Path(made)):
                     return failed
     return 0
 

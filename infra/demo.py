@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from infra import dag
 from jobs.__main__ import main as job
 from lib import tiers
 from lib.errors import ConfigError
@@ -37,23 +38,21 @@ def main(argv: list[str]) -> int:
         print(f"demo: {problem}", file=sys.stderr)
         return 3
     survey = args.survey or str(out / "survey")
-    tables = ["--tier", args.tier, "--root", str(out), "--dataset", "demo", "--replace"]
-    steps = [] if args.survey else [["survey", "--bricks", str(args.bricks), "--out", survey, "--replace"]]
-    steps += [["parent", "--survey", survey, *tables], ["manifest", *tables], ["inject", "--survey", survey, *tables], ["select", *tables]]
-    for step in steps:
-        if (code := job(step)) > 1:  # 1: too many tasks failed; the report says which
+    where = dag.Where(str(out), "demo", args.tier, survey, simulated="" if args.survey else str(args.bricks))
+    verdict, printed = 0, io.StringIO()
+    for step in dag.steps(where):
+        name, *flags = dag.argv(step, where, replace=True)
+        with contextlib.redirect_stdout(printed) if name == "validation" else contextlib.nullcontext():
+            code = validation(flags) if name == "validation" else job([name, *flags])
+        if code > 1:  # 1: too many tasks failed, or NO-GO; the report says why
             return code
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        code = validation(tables[:-1])
-    if code not in (0, 1):
-        return code
+        verdict = code if name == "validation" else verdict
     summary = json.loads(printed.getvalue().splitlines()[-1])
     print("\n" + "\n".join(f"  {table:12}{rows:>10,} rows" for table, rows in summary["rows"].items()))
     print(f"\n  {summary['verdict']}  in {time.monotonic() - began:.0f} s; look at the report: {summary['report']}")
     print(f"  which lenses can be found: {out / 'demo' / 'report' / args.tier / 'selection.html'}\n")
     print(json.dumps(summary), flush=True)
-    return code
+    return verdict
 
 
 def _room(out: Path) -> str:

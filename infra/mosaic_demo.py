@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from infra import dag
 from infra.demo import _room
 from jobs.__main__ import main as job
 from lib import runs, store
@@ -61,15 +62,14 @@ def main(argv: list[str]) -> int:
             sets.append((data / name, which, name.split("/")[-1], about))
     told, failed = [], 0
     for frames, which, dataset, about in sets:
-        flags = ["--frames", str(frames), "--recipe", which, "--root", str(out), "--dataset", dataset]
-        code = job(["tiles", *flags, "--replace"]) or job(["coadd", *flags, "--replace"])
-        if code:
-            return code
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            code = validation(flags)
-        if code not in (0, 1):
-            return code
+        where, printed = dag.Where(str(out), dataset, frames=str(frames), recipe=which), io.StringIO()
+        for step in dag.steps(where):
+            name, *flags = dag.argv(step, where, replace=True)
+            judges = name == "validation.mosaic"
+            with contextlib.redirect_stdout(printed) if judges else contextlib.nullcontext():
+                code = validation(flags) if judges else job([name, *flags])
+            if code > (1 if judges else 0):
+                return code
         failed += code
         told.append((out, which, dataset, about, json.loads(printed.getvalue().splitlines()[-1])))
     page = gallery(told, out)

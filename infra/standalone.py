@@ -3,6 +3,7 @@
 All of it is on the loopback. A worker and all that it starts share a session of processes, by which they are stopped.
 """
 
+import json
 import os
 import signal
 import socket
@@ -48,8 +49,11 @@ class Cluster:
 
 
 @contextmanager
-def cluster(workers: int = 2, cores: int = 1, memory: str = "2g", env: Mapping[str, str] | None = None):
-    """A running cluster with all its workers registered; whatever runs on it is killed at the end, and its files removed."""
+def cluster(workers: int = 2, cores: int = 1, memory: str = "2g", env: Mapping[str, str] | None = None, gpus: Sequence[str] = ()):
+    """A running cluster with all its workers registered; whatever runs on it is killed at the end, and its files removed.
+
+    Each worker says that it has GPUs of the addresses ``gpus``: Spark gives them out, whether they are there or not.
+    """
     address = f"spark://127.0.0.1:{_free_port()}"
     with tempfile.TemporaryDirectory(prefix="arcmill-cluster-", ignore_cleanup_errors=True) as made:
         folder, running = Path(made), []
@@ -57,8 +61,9 @@ def cluster(workers: int = 2, cores: int = 1, memory: str = "2g", env: Mapping[s
             port = address.rpartition(":")[2]
             master = ["master.Master", "--host", "127.0.0.1", "--port", port, "--webui-port", "0"]
             running.append(_start(folder, "master", master, env))
+            found_gpus = _discovery(folder, gpus) if gpus else []
             for k in range(workers):
-                work = ["worker.Worker", "--host", "127.0.0.1", "--cores", str(cores), "--memory", memory, "--webui-port", "0"]
+                work = ["worker.Worker", "--host", "127.0.0.1", "--cores", str(cores), "--memory", memory, "--webui-port", "0", *found_gpus]
                 running.append(_start(folder, f"worker-{k}", [*work, "--work-dir", str(folder / f"work-{k}"), address], env))
             found = Cluster(address, tuple(p.pid for p in running[1:]), folder)
             _registered(found, running)
@@ -69,12 +74,13 @@ def cluster(workers: int = 2, cores: int = 1, memory: str = "2g", env: Mapping[s
 
 
 def submit(
-    master: str, code: Path, argv: Sequence[str], folder: Path, env: Mapping[str, str] | None = None, conf: Mapping[str, str] | None = None
-) -> "Submitted":
+    master: str, code: Path, argv: Sequence[str], folder: Path, env: Mapping[str, str] | None = None, conf: Mapping[str, str] | None = None,
+    main: str = "",
+) -> "Submitted":  # fmt: skip
     """``spark-submit --py-files code submit_main.py *argv``, from an empty folder made in ``folder``: nothing of the
-    project can be imported but what is in ``code``."""
+    project can be imported but what is in ``code``.  ``main`` is another program than that of ``submit_main.py``."""
     here = Path(tempfile.mkdtemp(prefix="submit-", dir=folder))
-    (here / "submit_main.py").write_bytes(Path(submit_main.__file__).read_bytes())
+    (here / "submit_main.py").write_text(main or Path(submit_main.__file__).read_text())
     (here / "empty").mkdir()
     settings = {"spark.ui.enabled": "false", "spark.driver.host": "127.0.0.1"}
     settings |= {f"spark.{who}.extraJavaOptions": JVM for who in ("driver", "executor")} | dict(conf or {})
@@ -136,6 +142,15 @@ def _start(folder: Path, name: str, command: list[str], env: Mapping[str, str] |
             [str(BIN / "spark-class"), f"{DEPLOY}.{command[0]}", *command[1:]],
             cwd=folder, env=made, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
+
+
+def _discovery(folder: Path, gpus: Sequence[str]) -> list[str]:
+    """A worker's flags that have it report GPUs, by a script as EMR's machines have one."""
+    script, settings = folder / "gpus.sh", folder / "gpus.conf"
+    script.write_text(f"#!/bin/sh\necho '{json.dumps({'name': 'gpu', 'addresses': list(gpus)})}'\n")
+    script.chmod(0o755)
+    settings.write_text(f"spark.worker.resource.gpu.amount {len(gpus)}\nspark.worker.resource.gpu.discoveryScript {script}\n")
+    return ["--properties-file", str(settings)]
 
 
 def _registered(found: Cluster, running: list[subprocess.Popen]) -> None:

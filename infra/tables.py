@@ -8,7 +8,8 @@ TARGET = Path(__file__).resolve().parent.parent / "docs" / "tables.md"
 HEAD = """# Tables
 
 Made by `make docs` from `lib/schemas.py`. Parquet (zstd), `{root}/{dataset}/{table}/tier={tier}/run_id={id}/*.parquet`; every file's
-footer holds run id, tier, code version, config hash and schema version. A null means not measured.
+footer holds run id, tier, code version, config hash and schema version, and, made by what was shipped to a cluster, the hashes of the code's
+zip and of the environment's archive. A null means not measured.
 """
 
 

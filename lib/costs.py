@@ -1,14 +1,15 @@
 """What a manifest will take, before anything is made: rows, bricks, bytes, core-hours and dollars.
 
 Rates and prices are the figures of ``costs.toml``, each with its source and date.  Core-hours are the CPU of the workers' Python:
-the start of machines, the JVM and idle cores come on top.
+the start of machines, the JVM and idle cores come on top (``infra/plan.py``, for machines of one's choice).
 """
 
 import math
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from importlib import resources
+from typing import Any
 
 from lib import config
 from lib.sampling.counts import HARD, UNPAIRED
@@ -21,14 +22,25 @@ UNITS = {"GB": GB, "MB": 1e6, "kB": 1e3}
 
 @dataclass(frozen=True)
 class Figure:
+    """A number with its source; ``low`` and ``high`` are how far off it may be, in the direction of less and of more cost."""
+
     value: float
     unit: str
     source: str
     date: str
+    low: float | None = None
+    high: float | None = None
 
     def __post_init__(self):
         if self.value < 0:
             raise ValueError(f"value must be at least 0, got {self.value}")
+        if (self.low is None) != (self.high is None):
+            raise ValueError("low and high are given together")
+
+    def at(self, bound: str) -> "Figure":
+        """The figure at its ``low`` or ``high``; itself where neither is known."""
+        value = getattr(self, bound)
+        return self if value is None else replace(self, value=value)
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,22 @@ class Costs:
     memory_hour: Figure
     storage_month: Figure
     request_million: Figure
+    vcpu_slower: Figure
+    brick_wait_seconds: Figure
+    write_rate: Figure
+    start_minutes: dict[str, Figure]
+    graviton_share: Figure
+    spot_share: Figure
+    emr_share: Figure
+    machine_hour: dict[str, Figure]
+
+    def at(self, bound: str) -> "Costs":
+        """All figures at their ``low`` or ``high``."""
+        found: dict[str, Any] = {}
+        for name in (f.name for f in fields(self)):
+            of = getattr(self, name)
+            found[name] = {k: v.at(bound) for k, v in of.items()} if isinstance(of, dict) else of.at(bound)
+        return Costs(**found)
 
 
 @cache

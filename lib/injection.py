@@ -17,7 +17,7 @@ from lib.errors import OK
 from lib.imaging import arcs, noise, photometry, psf
 from lib.lensing import magnification, render, shear, sie
 from lib.place import Place
-from lib.schemas import BANDS, METRICS, STAMPS
+from lib.schemas import BANDS, MAGNITUDES, METRICS, SHAPE, STAMPS
 from lib.survey import masks
 from lib.survey.bricks import Brick
 from lib.tiers import Tier
@@ -25,11 +25,6 @@ from lib.tiers import Tier
 READ, REQUESTS = "bytes read", "requests"
 CHUNK_BYTES = 1 << 23  # of a plane of the rows that are made at a time: memory that is used again, not asked for anew
 LIGHT_BITS = 15  # of a mantissa: 2**-16 of a pixel, less than the renderer is good to; the lowest byte is 0 and takes no room
-SHAPE = (
-    "theta_e_arcsec", "lens_e", "lens_phi_rad", "shear", "shear_phi_rad", "src_x_arcsec", "src_y_arcsec", "src_n", "src_reff_arcsec",
-    "src_e", "src_phi_rad",
-)  # fmt: skip
-MAGNITUDES = ("mag_r_observed", "src_dmag", "src_gr", "src_rz")
 
 
 def inject(tasks: pa.Table, survey: Place, tier: Tier, read: Counter | None = None) -> dict[str, pa.Table]:

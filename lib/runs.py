@@ -15,7 +15,7 @@ from importlib import resources
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lib import __version__, config, rows, schemas, tiers
+from lib import __version__, config, rows, schemas, shipped, tiers
 from lib.errors import ConfigError, InputError
 from lib.lease import Lease
 from lib.parts import Chunk
@@ -24,7 +24,13 @@ from lib.store import Dataset
 log = logging.getLogger(__name__)
 TOLD = 12  # differences that a refusal names
 SKIPPED = "promotion skipped"  # among a run's counts: why it was begun though the tier before was not promoted
-NOT_DATA = ("picture.py", "costs.py", "page.py", "sheet.py")  # sources that no table depends on; a tier's values are in the config
+NOT_DATA = (
+    "picture.py",
+    "costs.py",
+    "shipped.py",
+    "page.py",
+    "sheet.py",
+)  # sources that no table depends on; a tier's values are in the config
 
 
 def now() -> str:
@@ -125,10 +131,10 @@ class Run:
 
     @property
     def footer(self) -> dict[str, str]:
-        """What every file of the run carries: nothing that differs between equal runs."""
+        """What every file of the run carries: nothing that differs between equal runs of what was shipped."""
         return {
             "tier": self.dataset.tier, "code_version": code_version(), "config_hash": config.digest(self.config),
-            "schema_version": schemas.VERSION,
+            "schema_version": schemas.VERSION, **shipped.hashes(),
         }  # fmt: skip
 
     @property

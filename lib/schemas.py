@@ -10,6 +10,11 @@ BANDS = ("g", "r", "z")
 ROLES = ("injected", "paired_control", "unpaired_control", "hard_negative")
 SPLITS = ("train", "val", "test")
 ENCODINGS = ("split", "rounded", "npz")
+SHAPE = (  # of lens and source, in TASK or LENS
+    "theta_e_arcsec", "lens_e", "lens_phi_rad", "shear", "shear_phi_rad", "src_x_arcsec", "src_y_arcsec", "src_n", "src_reff_arcsec",
+    "src_e", "src_phi_rad",
+)  # fmt: skip
+MAGNITUDES = ("mag_r_observed", "src_dmag", "src_gr", "src_rz")
 
 
 def column(name, kind, meaning, unit="", *, nullable=False, low=None, high=None):

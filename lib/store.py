@@ -6,6 +6,7 @@ record in the table of runs, put last, names them and makes them the table.
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -17,6 +18,7 @@ from lib.errors import ConfigError, OutputError, Unreachable
 from lib.place import Place, at
 
 MARK = "_arcmill.json"
+NAME = re.compile(r"[A-Za-z0-9-][A-Za-z0-9._-]*")  # a part of a path, of an address and of a shell's line, and never more
 
 
 def local(uri: str | Path) -> Path:
@@ -61,8 +63,8 @@ class Dataset:
     @classmethod
     def at(cls, root: str | Path, name: str, tier: str) -> "Dataset":
         for what, text in (("dataset", name), ("tier", tier)):
-            if not text or not all(c.isalnum() or c in "-_." for c in text) or text.startswith((".", "_")):
-                raise ConfigError(f"{what} name must be letters, digits, - _ . and not start with . or _, got {text!r}")
+            if not NAME.fullmatch(text) or ".." in text:
+                raise ConfigError(f"{what} name must be ASCII letters, digits, - _ . without .. and not start with . or _, got {text!r}")
         return cls(at(root), name, tier)
 
     @property

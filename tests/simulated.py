@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pyarrow as pa
 
-from lib import draws, injection, rows, tiers
+from lib import draws, rows, tiers
 from lib.imaging import photometry, psf
 from lib.lensing import magnification, shear, sie
-from lib.schemas import BANDS, METRICS, PARENT, SPLITS
+from lib.schemas import BANDS, MAGNITUDES, METRICS, PARENT, SHAPE, SPLITS
 from lib.survey import cells, geometry
 
 
@@ -78,7 +78,7 @@ def parents(count: int, tier: tiers.Tier) -> pa.Table:
 
 def metrics(manifest: pa.Table, tier: tiers.Tier) -> pa.Table:
     """METRICS rows as stamps of these tasks would give them; the flux of arcs by rays, as nothing is drawn."""
-    task = {name: manifest[name].to_numpy() for name in (*injection.SHAPE, *injection.MAGNITUDES)}
+    task = {name: manifest[name].to_numpy() for name in (*SHAPE, *MAGNITUDES)}
     task = {name: values.astype(float) for name, values in task.items()}
     light = manifest["role"].to_numpy() == "injected"
     lit = {name: values[light] for name, values in task.items()}

@@ -4,14 +4,13 @@ from collections import Counter
 
 import numpy as np
 
-from lib import cuts, injection
+from lib import cuts, injection, schemas
 from lib.imaging import photometry, psf
 from lib.lensing import magnification, shear, sie
 from lib.schemas import BANDS
-from validation import samples
+from validation import arcs, samples
 from validation.data import Data
-from validation.result import Note, gate, judged, needed, not_applicable, too_few
-from validation.tally import Least, Most
+from validation.result import gate, judged, needed, not_applicable, too_few
 
 PROBE_THETA_E = (0.5, 0.75, 1.0, 1.5, 2.0, 2.5)
 PROBE_OFFSET = 0.3
@@ -22,32 +21,12 @@ PROBE = {
 }  # fmt: skip
 QUANTILES = 6  # bins of theta_e where it is drawn and not of a grid
 EXPECTED, EXPECTED_DRAWN = 16, 32  # arcs of a bin whose mean flux is calculated: where all is drawn, sources differ more
-RATIOS = np.linspace(-0.05, 0.05, 2002)  # of magnifications, less 1
-FRACTIONS = np.linspace(0.0, 1.0, 1001)
 PIXEL_ARCSEC, SIDE = 0.05, 256  # on which a PSF's encircled flux is measured
 
 
-def _magnified(rows, asked):
-    mine, mu = rows.arc, rows["magnification"].astype(float)
-    with np.errstate(invalid="ignore"):
-        below = mine & (rows["n_images"] >= 2) & (mu < 1.0)
-        off = np.abs(mu / rows["magnification_expected"] - 1.0)
-    known = mine & ~np.isnan(mu)
-    return {
-        "n": int(mine.sum()), "null": int((mine & np.isnan(mu)).sum()), "below": int(below.sum()), "least": Least(mu[known].min(initial=np.inf)),
-        "examples": rows.few(below | (mine & np.isnan(mu))),
-        "far": int((mine & ~(off <= asked.tier.gates.magnification_tail)).sum()),
-        "off": np.histogram(np.nan_to_num(mu / rows["magnification_expected"] - 1.0, nan=1.0)[mine].clip(-0.05, 0.05), RATIOS)[0],
-        "far examples": rows.few(mine & ~(off <= asked.tier.gates.magnification_tail)),
-    }  # fmt: skip
-
-
-MAGNIFIED = Note("magnifications", "metrics", _magnified)
-
-
-@gate("magnification", "metrics", "known for every arc, and at least 1 for multiply imaged sources", uses=[MAGNIFIED], at_least=True)
+@gate("magnification", "metrics", "known for every arc, and at least 1 for multiply imaged sources", uses=[arcs.MAGNIFIED], at_least=True)
 def magnified(data: Data, _) -> object:
-    facts = data.noted(MAGNIFIED)
+    facts = data.noted(arcs.MAGNIFIED)
     message = f"{facts['null']} arcs without magnification, {facts['below']} multiply imaged ones below 1"
     return judged(facts["null"] == 0 and facts["below"] == 0, message, measured=facts["least"].value, threshold=1.0, n=facts["n"],
                   examples=facts["examples"].values)  # fmt: skip
@@ -55,7 +34,7 @@ def magnified(data: Data, _) -> object:
 
 def lens_and_source(rows: list[dict]):
     """Arguments of ``magnification.of_source`` from METRICS rows: their labels, nothing measured."""
-    columns = {k: np.array([r[k] for r in rows], float) for k in injection.SHAPE}
+    columns = {k: np.array([r[k] for r in rows], float) for k in schemas.SHAPE}
     g1, g2 = shear.components(columns["shear"], columns["shear_phi_rad"])
     return (columns["theta_e_arcsec"], sie.axis_ratio(columns["lens_e"]), columns["lens_phi_rad"], g1, g2,
             columns["src_x_arcsec"], columns["src_y_arcsec"], columns["src_n"], columns["src_reff_arcsec"],
@@ -69,16 +48,16 @@ def flux_ratio(rows: list[dict]) -> np.ndarray:
 
 
 @gate("magnification_ratio", "metrics", "flux against theta_e, part 1: each arc's flux against an independent calculation from its labels",
-      uses=[MAGNIFIED, samples.ARCS])  # fmt: skip
+      uses=[arcs.MAGNIFIED, samples.ARCS])  # fmt: skip
 def ratio(data: Data, _) -> object:
     """Calculated here for a sample; for all arcs as the table has it, calculated by the same method when they were made."""
-    rows, limits, facts = samples.arcs(data), data.tier.gates, data.noted(MAGNIFIED)
+    rows, limits, facts = samples.arcs(data), data.tier.gates, data.noted(arcs.MAGNIFIED)
     if not rows:
         return judged(False, "no arc to judge")
     found = flux_ratio(rows) / magnification.of_source(*lens_and_source(rows))
     found = np.where(np.isfinite(found), found, np.inf)
-    middle = 0.5 * (RATIOS[1:] + RATIOS[:-1])[np.searchsorted(np.cumsum(facts["off"]), 0.5 * facts["off"].sum())]
-    half = 0.5 * (RATIOS[1] - RATIOS[0])
+    middle = 0.5 * (arcs.RATIOS[1:] + arcs.RATIOS[:-1])[np.searchsorted(np.cumsum(facts["off"]), 0.5 * facts["off"].sum())]
+    half = 0.5 * (arcs.RATIOS[1] - arcs.RATIOS[0])
     median = max(abs(float(np.median(found)) - 1.0), abs(float(middle) * 2.0) - half)
     far = np.abs(found - 1.0) > limits.magnification_tail
     tail = max(float(far.mean()), facts["far"] / max(1, facts["n"]))
@@ -151,8 +130,8 @@ def probe() -> tuple[np.ndarray, np.ndarray]:
     fluxes = injection.source_fluxes(PROBE)
     tasks = [PROBE | {"theta_e_arcsec": theta_e} for theta_e in PROBE_THETA_E]
     n = len(tasks)
-    arcs, lensed = injection.light(tasks, np.full(n, 32.2), np.full(n, 31.7), 64, [psfs] * n, [fluxes] * n, 0.262)
-    return lensed[:, 1], arcs[:, 1].sum(axis=(1, 2), dtype=float)
+    drawn, lensed = injection.light(tasks, np.full(n, 32.2), np.full(n, 31.7), 64, [psfs] * n, [fluxes] * n, 0.262)
+    return lensed[:, 1], drawn[:, 1].sum(axis=(1, 2), dtype=float)
 
 
 @gate("flux_theta_e_probe", "metrics", "flux against theta_e, part 3: a fixed source gains flux with theta_e, strictly",
@@ -164,27 +143,7 @@ def flux_probe(data: Data, facts) -> object:
     return judged(rise > 0, f"lensed flux (nanomaggy) at theta_e {told}", measured=rise, threshold=0.0, n=len(lensed))
 
 
-def _colours(rows, asked):
-    mine = rows.arc
-    out: dict = {"n": int(mine.sum())}
-    for name, (a, b) in {"src_gr": ("g", "r"), "src_rz": ("r", "z")}.items():
-        with np.errstate(invalid="ignore", divide="ignore"):
-            seen = -2.5 * np.log10(rows[f"flux_stamp_{a}"][mine].astype(float) / rows[f"flux_stamp_{b}"][mine])
-        off = np.abs(seen - rows[name][mine])
-        good = seen[np.isfinite(seen)]
-        out |= {f"{name} off": Most(np.where(np.isfinite(off), off, np.inf).max(initial=-np.inf)),
-                f"{name} moments": np.array([len(good), good.sum(), (good**2).sum()])}  # fmt: skip
-        out[f"{name} examples"] = rows.few(_spread(mine, ~(off <= 2.5 * np.log10(1.0 + asked.tier.gates.colour_tolerance))))
-    return out
-
-
-def _spread(mask: np.ndarray, of_mask: np.ndarray) -> np.ndarray:
-    out = np.zeros(len(mask), bool)
-    out[mask] = of_mask
-    return out
-
-
-@gate("arc_colours", "metrics", "each arc has its task's colours, and not all have one", notes=_colours, unit="mag")
+@gate("arc_colours", "metrics", "each arc has its task's colours, and not all have one", notes=arcs.colours, unit="mag")
 def colours(data: Data, facts) -> object:
     worst, spreads = max(facts["src_gr off"].value, facts["src_rz off"].value), []
     for name in ("src_gr", "src_rz"):
@@ -198,18 +157,11 @@ def colours(data: Data, facts) -> object:
                   examples=(facts["src_gr examples"] + facts["src_rz examples"]).values)  # fmt: skip
 
 
-def _resolution(rows, asked):
-    ratio = rows["theta_e_over_psf"][rows.arc]
-    with np.errstate(invalid="ignore"):
-        return {"n": int(rows.arc.sum()), "below": int((ratio < 0.5).sum()), "above": int((ratio > 1.0).sum()), "null": int(np.isnan(ratio).sum()),
-                "examples": rows.few(rows.arc & (rows["theta_e_over_psf"] < 0.5))}  # fmt: skip
-
-
 @gate(
     "resolvability",
     "metrics",
     "so many arcs as the tier wants are wider than the PSF, and so few are lost in it",
-    notes=_resolution,
+    notes=arcs.resolution,
     at_least=True,
 )
 def resolvability(data: Data, facts) -> object:
@@ -232,71 +184,34 @@ def resolvability(data: Data, facts) -> object:
     return judged(passed, f"{told}; {wanted}", measured=above, threshold=limits.resolved_share_min, n=n, examples=facts["examples"].values)
 
 
-def _held(rows, asked):
-    share, least = rows["stamp_flux_fraction"], asked.tier.gates.stamp_flux_fraction_min
-    with np.errstate(invalid="ignore"):
-        low = rows.arc & ~(share >= least)
-    counts = np.histogram(np.nan_to_num(share[rows.arc], nan=0.0).clip(0, 1), FRACTIONS)[0]
-    return {"n": int(rows.arc.sum()), "low": int(low.sum()), "counts": counts, "examples": rows.few(low)}
-
-
 @gate(
     "stamp_flux",
     "metrics",
     "arcs lie inside their stamps: the share of the flux that the worst twentieth holds",
-    notes=_held,
+    notes=arcs.held,
     at_least=True,
 )
 def stamp_flux(data: Data, facts) -> object:
     n, least = facts["n"], data.tier.gates.stamp_flux_fraction_min
     if not n:
         return judged(False, "no arc to judge")
-    twentieth = float(FRACTIONS[np.searchsorted(np.cumsum(facts["counts"]), 0.05 * n)])
+    twentieth = float(arcs.FRACTIONS[np.searchsorted(np.cumsum(facts["counts"]), 0.05 * n)])
     message = f"95 % of the arcs have {100 * twentieth:.1f} % of their flux inside the stamp or more; {facts['low']} of {n} have less than {100 * least:g} %"
     if n < 3 * 20:
         return too_few(data.tier, f"{message}: {3 * 20} arcs are needed to tell of a twentieth", n=n)
     return judged(facts["low"] <= 0.05 * n, message, measured=twentieth, threshold=least, n=n, examples=facts["examples"].values)
 
 
-def encircled(profile: str, size: float, beta: float, radius_fwhm: float) -> tuple[float, float]:
-    """(FWHM, share of the flux within so many of them) of the profile with a noise-equivalent size, both in closed form.
-
-    A Moffat's area is ``pi a**2 (2 beta - 1) / (beta - 1)**2`` and its FWHM ``2 a sqrt(2**(1/beta) - 1)``; psfsize is 0.6643 times the area's root.
-
-    >>> [round(v, 3) for v in encircled("gaussian", 1.0, 0.0, 1.0)], [round(v, 3) for v in encircled("moffat", 1.35, 2.8, 1.0)]
-    ([1.0, 0.938], [1.002, 0.742])
-    """
-    if profile == "gaussian":
-        return size, 1.0 - 2.0 ** (-4.0 * radius_fwhm**2)
-    area = (size * 2.0 * np.sqrt(np.pi) / (2.0 * np.sqrt(2.0 * np.log(2.0)))) ** 2
-    scale = np.sqrt(area / np.pi * (beta - 1.0) ** 2 / (2.0 * beta - 1.0))
-    fwhm = 2.0 * scale * np.sqrt(2.0 ** (1.0 / beta) - 1.0)
-    return float(fwhm), float(1.0 - (1.0 + (radius_fwhm * fwhm / scale) ** 2) ** (1.0 - beta))
-
-
-def _widths(rows, asked):
-    out: dict = {"n": int(rows.made.sum())}
-    for b in BANDS:
-        of_size = rows.made & ~rows.isin(f"psf_source_{b}", ["coadd"])
-        size, fwhm = rows[f"psfsize_used_{b}_arcsec"].astype(float), rows[f"psf_fwhm_used_{b}_arcsec"].astype(float)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            off = fwhm / size / encircled(asked.tier.psf.profile, 1.0, asked.tier.psf.beta[b], 1.0)[0] - 1.0
-        off = np.where(np.isfinite(off), np.abs(off), np.inf)
-        out |= {f"{b} off": Most(off[of_size].max(initial=0.0)), f"{b} sizes": np.array([of_size.sum(), np.nansum(size[of_size])]),
-                "examples": rows.few(of_size & (off > asked.tier.gates.psf_profile_tolerance)) + out.get("examples", rows.few(of_size & False))}  # fmt: skip
-    return out
-
-
 @gate("psf_profile", "metrics", "PSFs have the configured profile: the flux that the renderer puts within 1 and 2 FWHM of a point, and the widths in the table",
-      notes=_widths)  # fmt: skip
+      notes=arcs.widths)  # fmt: skip
 def psf_profile(data: Data, facts) -> object:
     limit, worst, told = data.tier.gates.psf_profile_tolerance, 0.0, []
     for k, b in enumerate(BANDS):
         n, total = facts[f"{b} sizes"]
         size = total / n if n else 1.35  # of coadd images only: the profile is proved all the same
         drawn = _drawn(size, b, data)
-        off = {f"{r} FWHM": abs(drawn[k](r * encircled(data.tier.psf.profile, size, data.tier.psf.beta[b], r)[0])
-                                - encircled(data.tier.psf.profile, size, data.tier.psf.beta[b], r)[1]) for r in (1, 2)}  # fmt: skip
+        off = {f"{r} FWHM": abs(drawn[k](r * arcs.encircled(data.tier.psf.profile, size, data.tier.psf.beta[b], r)[0])
+                                - arcs.encircled(data.tier.psf.profile, size, data.tier.psf.beta[b], r)[1]) for r in (1, 2)}  # fmt: skip
         off["FWHM in the table"] = facts[f"{b} off"].value
         worst = max(worst, *off.values())
         told.append(f"{b} " + ", ".join(f"{v:.5f} ({name})" for name, v in off.items()))
@@ -306,7 +221,7 @@ def psf_profile(data: Data, facts) -> object:
 
 def _drawn(size: float, band: str, data: Data):
     """For each band, the share of a point's flux within a radius (arcsec), of the image that the shipped injection draws."""
-    task = dict.fromkeys(injection.SHAPE, 0.0) | {"role": "injected", "mag_r_observed": 19.0, "src_dmag": 2.0, "src_gr": 0.0, "src_rz": 0.0}
+    task = dict.fromkeys(schemas.SHAPE, 0.0) | {"role": "injected", "mag_r_observed": 19.0, "src_dmag": 2.0, "src_gr": 0.0, "src_rz": 0.0}
     task |= {"src_n": 1.0, "src_reff_arcsec": 0.01}
     middle, fluxes = 0.5 * (SIDE - 1), injection.source_fluxes(task)
     psfs = [cuts.profile(size, b, data.tier) for b in BANDS]

@@ -5,8 +5,7 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 
-from lib.injection import MAGNITUDES, SHAPE
-from lib.schemas import BANDS
+from lib.schemas import BANDS, MAGNITUDES, SHAPE
 from validation.data import Data
 from validation.result import Note
 from validation.tally import First, Rows, hashed, sampled

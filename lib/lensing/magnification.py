@@ -206,6 +206,23 @@ def caustics(theta_e, q, shear=0.0, shear_angle=0.0, angles=7200) -> dict[str, f
     return {name: area(*line) for name, line in lines.items()} | {"critical": of_rays}
 
 
+@jit.entry()
+def _inside(r, s, ring, disc, core, out):
+    """Flux of a source at ``r`` from the middle of a disc that falls into the disc: of rings of radius ``s``, and of the ``core`` within the first."""
+    for k in range(len(r)):
+        total, before = 0.0, 0.0
+        for j in range(len(s)):
+            if s[j] <= disc - r[k]:
+                share = 1.0
+            elif s[j] >= disc + r[k] or s[j] <= r[k] - disc:
+                share = 0.0
+            else:
+                share = math.acos((r[k] * r[k] + s[j] * s[j] - disc * disc) / (2.0 * r[k] * s[j])) / math.pi
+            total += core * share if j == 0 else 0.5 * (share * ring[j] + before) * (s[j] - s[j - 1])
+            before = share * ring[j]
+        out[k] = total
+
+
 def mean_over_disc(theta_e, q, shear, shear_angle, n, r_eff, src_q, disc, angles=96, radii=160):
     """Mean magnification of sources whose centres fill a disc of radius ``disc`` evenly, at random position angles.
 
@@ -220,16 +237,13 @@ def mean_over_disc(theta_e, q, shear, shear_angle, n, r_eff, src_q, disc, angles
     turn = np.cos(2.0 * np.linspace(0.0, np.pi, 48, endpoint=False))
     rho2 = s[:, None] ** 2 * ((src_q + 1 / src_q) / 2 + (src_q - 1 / src_q) / 2 * turn)
     ring = (peak * np.exp(-b * (rho2 / r_eff**2) ** (0.5 / n))).mean(axis=1) * 2.0 * np.pi * s
-    r = np.linspace(0.0, far, 1500)[:, None]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        share = np.arccos(np.clip((r**2 + s**2 - disc**2) / (2.0 * r * s), -1.0, 1.0)) / np.pi
-    share[0] = s < disc
-    inside = np.trapezoid(share * ring, s, axis=1) + share[:, 0] * float(sersic.flux_within(s[0], n, r_eff))
+    r, inside = np.linspace(0.0, far, 1500), np.empty(1500)
+    _inside(r, s, ring, disc, float(sersic.flux_within(s[0], n, r_eff)), inside)
     phi = 2.0 * np.pi * (np.arange(angles) + 0.5) / angles
     lines = np.array([_line(p, theta_e, q, 0.0, g1, g2) for p in phi])
     reach = (1.6 * theta_e + far) / (1.0 - shear)
     x, w = np.polynomial.legendre.leggauss(radii)
     rr = 0.5 * reach * (x + 1.0)
     beta = np.hypot(rr * lines[:, :1] - lines[:, 2:3], rr * lines[:, 1:2] - lines[:, 3:])
-    values = np.interp(beta, r[:, 0], inside, right=0.0)
+    values = np.interp(beta, r, inside, right=0.0)
     return float((values * rr * w).sum() * 0.5 * reach * 2.0 * np.pi / angles / (np.pi * disc**2))

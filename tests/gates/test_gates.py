@@ -453,7 +453,7 @@ def _(broken):
 
     def renormalised(*args, **kwargs):
         arcs, mu = shipped(*args, **kwargs)
-        return arcs / mu[:, None, None, None], mu / mu
+        return (arcs / mu[:, None, None, None]).astype(np.float32), mu / mu
 
     broken.patch.setattr(injection.render, "draw", renormalised)
 

@@ -410,7 +410,9 @@ def test_an_unknown_or_missing_flag_is_wrong_usage(flags, capsys):
 @pytest.mark.parametrize("name", ["../elsewhere", "my set", "..", "", "_staging", "a/b"])
 def test_a_data_set_s_name_stays_in_its_folder(name, tiny_tier, tmp_path, capsys):
     assert main(["manifest", "--tier", str(tiny_tier), "--root", str(tmp_path / "root"), "--dataset", name]) == 2
-    assert f"dataset name must be letters, digits, - _ . and not start with . or _, got {name!r}" in capsys.readouterr().err
+    assert (
+        f"dataset name must be ASCII letters, digits, - _ . without .. and not start with . or _, got {name!r}" in capsys.readouterr().err
+    )
     assert list(tmp_path.iterdir()) == []
 
 

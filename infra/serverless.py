@@ -1,0 +1,118 @@
+"""EMR Serverless: an application for a cluster's file, a job run for a step; steps are started one after the other from here."""
+
+from infra import dag, line
+from infra.aws import Asked, State, client, run_name
+from infra.cluster import Cluster
+from lib.errors import ConfigError
+
+GONE = ("TERMINATED",)
+OVER = ("SUCCESS", "FAILED", "CANCELLED")
+LIVE = ["SUBMITTED", "PENDING", "SCHEDULED", "RUNNING", "QUEUED"]
+
+
+def application(asked: Asked) -> dict:
+    """What EMR Serverless is asked for (CreateApplication)."""
+    made = asked.cluster
+    assert made.serverless is not None
+    most = made.serverless
+    return {
+        "name": application_name(made, asked.where), "releaseLabel": made.release, "type": "SPARK",
+        "architecture": made.architecture.upper(),
+        "maximumCapacity": {"cpu": f"{most.cores_max} vCPU", "memory": f"{most.memory_gb_max} GB",
+                            "disk": f"{most.disk_gb * max(1, most.cores_max // made.executor.cores)} GB"},
+        "autoStartConfiguration": {"enabled": True},
+        "autoStopConfiguration": {"enabled": True, "idleTimeoutMinutes": most.idle_minutes}, "tags": asked.tags,
+    }  # fmt: skip
+
+
+def job_run(asked: Asked, application_id: str, step: dag.Step) -> dict:
+    """What EMR Serverless is asked for (StartJobRun)."""
+    made, args = asked.cluster, dag.argv(step, asked.where)
+    assert made.serverless is not None
+    python = {f"spark.{who}.{name}": line.PYTHON for who, name in (("emr-serverless.driverEnv", "PYSPARK_DRIVER_PYTHON"),
+              ("emr-serverless.driverEnv", "PYSPARK_PYTHON"), ("executorEnv", "PYSPARK_PYTHON"))}  # fmt: skip
+    disk = {f"spark.emr-serverless.{who}.disk": f"{made.serverless.disk_gb}g" for who in ("driver", "executor")}
+    more = [part for key, value in (python | disk).items() for part in ("--conf", f"{key}={value}")]
+    return {
+        "applicationId": application_id, "name": run_of(asked.digest, step.job), "executionRoleArn": asked.stack.JobRole,
+        "jobDriver": {"sparkSubmit": {"entryPoint": asked.files.entry, "entryPointArguments": args,
+                                      "sparkSubmitParameters": " ".join([*line.flags(made, asked.files), *more])}},
+        "configurationOverrides": {"monitoringConfiguration": {"s3MonitoringConfiguration": {"logUri": asked.stack.logs}}},
+        "executionTimeoutMinutes": 60 * made.timeout_hours, "tags": asked.tags,
+    }  # fmt: skip
+
+
+def application_name(cluster: Cluster, where: dag.Where) -> str:
+    return run_name(cluster, where)[:64]
+
+
+def run_of(digest: str, job: str) -> str:
+    return f"{job}-{digest}"
+
+
+def latest(cluster: Cluster, where: dag.Where) -> str:
+    """The application of a run; '' if there is none."""
+    for page in client("emr-serverless").get_paginator("list_applications").paginate():
+        for found in page["applications"]:
+            if found["name"] == application_name(cluster, where) and found["state"] not in GONE:
+                return found["id"]
+    return ""
+
+
+def submit(asked: Asked) -> str:
+    """The application's id, with the first step that is not done under way; ``go_on`` starts the others."""
+    found = latest(asked.cluster, asked.where)
+    if found and client("emr-serverless").get_application(applicationId=found)["application"]["releaseLabel"] != asked.cluster.release:
+        raise ConfigError(f"application {found} has another release: python -m infra teardown removes it")
+    found = found or client("emr-serverless").create_application(**application(asked))["applicationId"]
+    go_on(asked, found)
+    return found
+
+
+def go_on(asked: Asked, application_id: str) -> list[State]:
+    """Start the next step, unless one is under way or a step of before failed in this session; how each is."""
+    known = {s.step: s for s in status(application_id)[1:]}
+    if other := [s.step for s in known.values() if s.state not in OVER and not s.step.endswith(asked.digest)]:
+        raise ConfigError(f"application {application_id} runs {other[0]} with other files or settings: wait, or python -m infra cancel")
+    for step in dag.steps(asked.where):
+        name = run_of(asked.digest, step.job)
+        if name in known and known[name].state == "SUCCESS":
+            continue
+        if name not in known or known[name].state in OVER:
+            client("emr-serverless").start_job_run(**job_run(asked, application_id, step))
+        break
+    return status(application_id)
+
+
+def status(application_id: str) -> list[State]:
+    """The application's state, and that of the newest job run of each name, the oldest first."""
+    emr = client("emr-serverless")
+    whole = emr.get_application(applicationId=application_id)["application"]
+    newest: dict[str, dict] = {}
+    for page in emr.get_paginator("list_job_runs").paginate(applicationId=application_id):
+        for run in page["jobRuns"]:
+            if run["name"] not in newest or run["createdAt"] > newest[run["name"]]["createdAt"]:
+                newest[run["name"]] = run
+    found = [State("application", whole["state"], application_id, whole.get("stateDetails") or "")]
+    runs = sorted(newest.values(), key=lambda r: r["createdAt"])
+    return found + [State(r["name"], r["state"], r["id"], (r.get("stateDetails") or "") if r["state"] == "FAILED" else "") for r in runs]
+
+
+def cancel(application_id: str) -> list[str]:
+    """Stop the job runs that are not over."""
+    waiting = [s.id for s in status(application_id)[1:] if s.state not in OVER]
+    for run in waiting:
+        client("emr-serverless").cancel_job_run(applicationId=application_id, jobRunId=run)
+    return waiting
+
+
+def end(application_id: str) -> None:
+    """Stop the application and remove it."""
+    emr = client("emr-serverless")
+    cancel(application_id)
+    emr.stop_application(applicationId=application_id)
+    emr.delete_application(applicationId=application_id)
+
+
+def log_folder(application_id: str, step: State) -> str:
+    return f"applications/{application_id}/jobs/{step.id}"

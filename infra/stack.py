@@ -1,0 +1,54 @@
+"""The CloudFormation stack that runs stand on: bucket, roles, catalog, limits.  What is in it: ``infra/templates/arcmill.yaml``."""
+
+from pathlib import Path
+
+from botocore.exceptions import ClientError
+
+from infra.aws import client
+from lib.errors import ConfigError
+
+TEMPLATE = Path(__file__).parent / "templates" / "arcmill.yaml"
+CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"]
+
+
+def deploy(name: str, parameters: dict[str, str]) -> str:
+    """Make the stack, or bring it up to this template; the word for what was done."""
+    cloud = client("cloudformation")
+    asked = {"StackName": name, "TemplateBody": TEMPLATE.read_text(), "Capabilities": CAPABILITIES,
+             "Parameters": [{"ParameterKey": k, "ParameterValue": v} for k, v in sorted(parameters.items())],
+             "Tags": [{"Key": "arcmill", "Value": "stack"}]}  # fmt: skip
+    try:
+        cloud.describe_stacks(StackName=name)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationError":
+            raise
+        cloud.create_stack(**asked)
+        cloud.get_waiter("stack_create_complete").wait(StackName=name)
+        return "made"
+    try:
+        cloud.update_stack(**asked)
+    except ClientError as error:
+        if "No updates" not in str(error):
+            raise
+        return "unchanged"
+    cloud.get_waiter("stack_update_complete").wait(StackName=name)
+    return "updated"
+
+
+def remove(name: str) -> None:
+    """Remove the stack; its buckets are kept, as the template says."""
+    cloud = client("cloudformation")
+    cloud.delete_stack(StackName=name)
+    cloud.get_waiter("stack_delete_complete").wait(StackName=name)
+
+
+def parameters(given: list[str]) -> dict[str, str]:
+    """Of ``KEY=VALUE``.
+
+    >>> parameters(["Email=me@example.org"])
+    {'Email': 'me@example.org'}
+    """
+    pairs = [text.partition("=") for text in given]
+    if wrong := [text for text, (key, equal, _) in zip(given, pairs, strict=True) if not key or not equal]:
+        raise ConfigError(f"--parameter takes KEY=VALUE, got {', '.join(wrong)}")
+    return {key: value for key, _, value in pairs}

@@ -1,0 +1,214 @@
+"""A run in an account, from the stack to nothing left, against moto's server.
+
+What moto does not do is put in its place here, narrowly: ``cancel_steps`` (it answers 500), release labels of EMR Serverless that it does not know
+(emr-7.14.0 is asked for), steps that fail (its own never run: their state is set in its backend).
+"""
+
+import gzip
+import json
+
+import boto3
+import pytest
+from moto.emr.models import emr_backends
+from moto.emr.responses import ElasticMapReduceResponse
+from moto.emrserverless.models import EMRServerlessBackend, emrserverless_backends
+
+from infra import __main__ as infra
+from infra import aws, stack, watch
+from tests.infra.conftest import REGION
+from tests.infra.test_cluster import changed
+
+ACCOUNT = "123456789012"
+PARAMETERS = ["SurveyBucket=sky", "SurveyPrefix=dr10/south", "Email=me@example.org", "Vpc=vpc-1", "Subnets=subnet-1", "RouteTables=rtb-1"]
+FLAGS = ["--tier", "debug", "--dataset", "mine"]
+RUN = [*FLAGS, "--root", "s3://{bucket}/sets", "--survey", "s3://sky/dr10/south", "--budget", "5"]
+
+
+@pytest.fixture
+def small(monkeypatch, tmp_path):
+    """The environment's archive takes half a minute to make: another file in its place."""
+    archive = tmp_path / "environment-aarch64-0123456789ab.tar.gz"
+    archive.write_bytes(b"packages")
+    monkeypatch.setattr("infra.environment.build", lambda made, folder=None, interpreter="": archive)
+
+
+@pytest.fixture
+def made(account, small, monkeypatch):
+    """The stack, by the template itself; its outputs."""
+    vpc = boto3.client("ec2").create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    table = boto3.client("ec2").create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]
+    parameters = [p.replace("vpc-1", vpc).replace("rtb-1", table) for p in PARAMETERS]
+    assert infra.main(["deploy", *(part for p in parameters for part in ("--parameter", p))]) == 0
+    monkeypatch.setattr(watch, "EVERY_S", 0.01)
+    return aws.stack()
+
+
+@pytest.fixture
+def on_ec2(tmp_path):
+    """The debug tier on a cluster of its own."""
+    return ["--cluster", changed(tmp_path, "train", ('name = "train"', 'name = "debug-ec2"'), ("clean = true", "clean = false"))]
+
+
+@pytest.fixture
+def serverless(tmp_path, monkeypatch):
+    create = EMRServerlessBackend.create_application
+
+    def listed(self, **asked):
+        application = create(self, **asked)
+        self.job_runs.setdefault(application.id, [])  # else moto says that there is no such application
+        return application
+
+    monkeypatch.setattr(EMRServerlessBackend, "create_application", listed)
+    return ["--cluster", changed(tmp_path, "debug", ("emr-spark-8.0.0", "emr-7.14.0"))]
+
+
+def run(made, *more: str) -> list[str]:
+    return [flag.format(bucket=made.Bucket) for flag in RUN] + list(more)
+
+
+def emr():
+    return emr_backends[ACCOUNT][REGION]
+
+
+def cancel_steps(self):
+    """What moto lacks: the steps that are not over are cancelled."""
+    cluster = emr().clusters[self._get_param("ClusterId")]
+    asked = [self.querystring[k][0] for k in self.querystring if k.startswith("StepIds")] or self._get_param("StepIds")
+    for step in cluster.steps:
+        if step.id in asked:
+            step.state = "CANCELLED"
+    return json.dumps({"CancelStepsInfoList": [{"StepId": k, "Status": "SUBMITTED"} for k in asked]})
+
+
+def test_the_stack_has_what_a_run_needs(made):
+    """moto makes buckets, roles, profile, key and security configuration; what it leaves out is in its log: bucket policies, Glue, Athena, the budget."""
+    assert boto3.client("s3").head_bucket(Bucket=made.Bucket)
+    assert boto3.client("iam").get_instance_profile(InstanceProfileName=made.InstanceProfile)["InstanceProfile"]["Roles"]
+    told = boto3.client("emr").describe_security_configuration(Name=made.SecurityConfiguration)["SecurityConfiguration"]
+    assert "'MinimumInstanceMetadataServiceVersion': 2" in told, "moto writes what it was given"
+    assert made.JobRole.startswith("arn:aws:iam::") and made.Subnets == "subnet-1"
+    assert stack.deploy(aws.STACK, stack.parameters(PARAMETERS)) in ("unchanged", "updated")
+
+
+def test_without_a_stack_it_is_said_how_to_make_one(account, small, capsys):
+    assert infra.main(["submit", *(f.format(bucket="b") for f in RUN)]) == 2
+    assert "there is no stack arcmill in this region: python -m infra deploy" in capsys.readouterr().err
+
+
+def test_debug_on_ec2_is_asked_for_once_and_ends_without_a_trace(made, on_ec2, capsys, monkeypatch):
+    assert infra.main(["submit", *run(made, "--no-wait"), *on_ec2]) == 0
+    (cluster,) = emr().clusters.values()
+    assert [s.name for s in cluster.steps] == ["parent", "manifest", "inject", "validation", "select"]
+    assert cluster.release_label == "emr-spark-8.0.0" and cluster.log_uri == made.logs
+    names = {o["Key"] for o in boto3.client("s3").list_objects_v2(Bucket=made.Bucket, Prefix="artifacts/")["Contents"]}
+    line = cluster.steps[0].args
+    assert line[0] == "spark-submit" and {line[line.index(f) + 1] for f in ("--py-files",)} <= {f"s3://{made.Bucket}/{n}" for n in names}
+    assert len(names) == 4
+
+    assert infra.main(["submit", *run(made, "--no-wait"), *on_ec2]) == 0, "the same again is the same run"
+    assert len(emr().clusters) == 1
+
+    cluster.steps[2].state = "FAILED"
+    why = {"Reason": "Unknown Error", "Message": "exit code 137", "LogFile": f"{made.logs}x/stderr.gz"}
+    monkeypatch.setattr("infra.ec2.client", failing(why))
+    capsys.readouterr()
+    assert infra.main(["status", *FLAGS, *on_ec2]) == 1
+    said = capsys.readouterr().out
+    assert "inject" in said and "exit code 137" in said and "FAILED" in said
+
+    monkeypatch.setattr(ElasticMapReduceResponse, "cancel_steps", lambda self: cancel_steps(self), raising=False)
+    assert infra.main(["cancel", *FLAGS, *on_ec2]) == 0
+    assert [s.state for s in cluster.steps] == ["CANCELLED", "CANCELLED", "FAILED", "CANCELLED", "CANCELLED"]
+
+    assert infra.main(["teardown", *FLAGS, *on_ec2, "--with-stack"]) == 0
+    assert not boto3.client("emr").list_clusters(ClusterStates=["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING"])["Clusters"]
+    assert boto3.client("cloudformation").list_stacks(StackStatusFilter=["CREATE_COMPLETE", "UPDATE_COMPLETE"])["StackSummaries"] == []
+    assert infra.main(["teardown", *FLAGS, *on_ec2]) == 0, "nothing there is no error"
+
+
+def failing(details: dict):
+    """EMR's client, whose failed steps have a reason: moto's have none."""
+
+    def made(service):
+        client = aws.client(service)
+        find = client.get_paginator
+
+        def paginator(name):
+            pages = find(name)
+
+            class Paginator:
+                def paginate(self, **asked):
+                    for page in pages.paginate(**asked):
+                        for step in page.get("Steps", []):
+                            if step["Status"]["State"] == "FAILED":
+                                step["Status"]["FailureDetails"] = details
+                        yield page
+
+            return Paginator()
+
+        client.get_paginator = paginator
+        return client
+
+    return made
+
+
+def test_another_run_of_the_same_data_set_is_refused_while_one_is_under_way(made, on_ec2, capsys):
+    assert infra.main(["submit", *run(made, "--no-wait"), *on_ec2]) == 0
+    other = [f.replace("dr10/south", "dr10/north") for f in run(made, "--no-wait")]
+    assert infra.main(["submit", *other, *on_ec2]) == 2
+    assert "with other files or settings" in capsys.readouterr().err and len(emr().clusters) == 1
+
+
+def test_debug_on_serverless_goes_step_by_step_and_leaves_nothing(made, serverless, capsys):
+    assert infra.main(["submit", *run(made), *serverless]) == 0
+    backend = emrserverless_backends[ACCOUNT][REGION]
+    (application,) = backend.applications.values()
+    runs = backend.job_runs[application.id]
+    assert [r.name.split("-")[0] for r in runs] == ["parent", "manifest", "inject", "validation", "select"]
+    submitted = runs[0].job_driver["sparkSubmit"]
+    assert submitted["entryPointArguments"][:3] == ["parent", "--survey", "s3://sky/dr10/south"]
+    assert infra.main(["submit", *run(made), *serverless]) == 0, "the same again starts nothing"
+    assert len(runs) == 5
+
+    runs[-1].state, runs[-1].state_details = "FAILED", "Job failed, please check complete logs: OutOfMemory"
+    capsys.readouterr()
+    assert infra.main(["status", *FLAGS, *serverless]) == 1
+    assert "OutOfMemory" in capsys.readouterr().out
+    assert infra.main(["teardown", *FLAGS, *serverless]) == 0
+    left = boto3.client("emr-serverless").list_applications()["applications"]
+    assert [a for a in left if a["state"] != "TERMINATED"] == []
+
+
+def test_the_end_of_a_failed_steps_log_is_shown(made, on_ec2, capsys):
+    assert infra.main(["submit", *run(made, "--no-wait"), *on_ec2]) == 0
+    (cluster,) = emr().clusters.values()
+    cluster.steps[1].state = "FAILED"
+    text = "\n".join(f"line {k}" for k in range(100)) + "\nmanifest: no parent table"
+    key = f"logs/{cluster.id}/steps/{cluster.steps[1].id}/stderr.gz"
+    boto3.client("s3").put_object(Bucket=made.Bucket, Key=key, Body=gzip.compress(text.encode()))
+    capsys.readouterr()
+    assert infra.main(["logs", *FLAGS, *on_ec2]) == 0
+    said = capsys.readouterr().out
+    assert "manifest: no parent table" in said and "line 10\n" not in said
+    assert infra.main(["logs", *FLAGS, *on_ec2, "--step", "parent"]) == 3
+
+
+def test_nothing_starts_above_the_budget(made, on_ec2, capsys):
+    flags = [f if f != "5" else "0.01" for f in run(made)]
+    assert infra.main(["submit", *flags, *on_ec2]) == 2
+    assert "nothing is started" in capsys.readouterr().err and not emr().clusters
+
+
+def test_a_tier_whose_gate_is_not_passed_is_not_started(made, small, capsys, monkeypatch):
+    monkeypatch.setattr("infra.package.require_clean", lambda root=None: None)
+    flags = [f.replace("debug", "grid") if f == "debug" else "100" if f == "5" else f for f in run(made)]
+    assert infra.main(["submit", *flags]) == 2
+    said = capsys.readouterr().err
+    assert "tier grid comes after debug" in said and "promote" in said and not emrserverless_backends[ACCOUNT][REGION].applications
+
+
+def test_an_error_of_aws_is_told_in_a_sentence(made, capsys):
+    """moto knows no release label of Spark 8, as an account of another region may not."""
+    assert infra.main(["submit", *run(made)]) == 3
+    said = capsys.readouterr().err
+    assert "CreateApplication: ValidationException" in said and "emr-spark-8.0.0" in said and "Traceback" not in said
