@@ -23,10 +23,10 @@ from lib.survey.synthetic.spec import SurveySpec
 from validation.mosaic import main as validation
 
 REAL = {
-    "mosaics/2mass-m17": ("survey", "2MASS Ks, M17: eight tiles of four scans"),
+    "mosaics/2mass-m17": ("calibrated", "2MASS Ks, M17: eight tiles of four scans"),
     "mosaics/seestar-ngc7023": ("classic", "Seestar S50, NGC 7023: three one-shot-colour frames"),
-    "ccds/testcase3": ("survey", "DECam g, r, z: CCD cutouts of one place, with weights and masks"),
-    "ccds/mzlsbass": ("survey", "90Prime and Mosaic-3: two cameras, two pixel scales"),
+    "ccds/testcase3": ("calibrated", "DECam g, r, z: CCD cutouts of one place, with weights and masks"),
+    "ccds/mzlsbass": ("calibrated", "90Prime and Mosaic-3: two cameras, two pixel scales"),
 }
 
 
@@ -91,16 +91,16 @@ def gallery(told: list, out: Path) -> Path:
             mine = [r for r in rows if r["band"] == band]
             folder = out / "viewer" / f"{dataset}-{which}-{band or 'all'}"
             view = pyramid.written(at(str(out / dataset)), mine, folder, f"{dataset} {band}")
-            size = sum(r["ny"] * r["nx"] for r in mine) / 1e6
+            size = sum(r["ny"] * r["nx"] for r in mine)
             parts.append(
                 f'<figure><a href="{view.relative_to(out)}"><img src="{(Path(dataset) / max(mine, key=lambda r: r["bytes"])["preview"])}"></a>'
-                f"<figcaption>{html.escape(band or 'no filter')}: {size:.1f} Mpx in {len(mine)} tiles, {mine[0]['inputs']} images, noise {mine[0]['noise']:.3g} "
+                f"<figcaption>{html.escape(band or 'no filter')}: {f'{size / 1e6:.1f} Mpx' if size > 1e5 else f'{size} px'}, tiles: {len(mine)}, {mine[0]['inputs']} images, noise {mine[0]['noise']:.3g} "
                 f"{html.escape(mine[0]['unit'])}</figcaption></figure>"
             )
     style = "body{font:15px system-ui;margin:2em;background:#181818;color:#ddd}img{max-width:30em;max-height:30em;background:#333}figure{display:inline-block;margin:1em}"
     page = out / "gallery.html"
     page.write_text(
-        f'<!doctype html><meta charset="utf-8"><title>arcmill mosaics</title><style>{style}</style><h1>Mosaics</h1>'
+        f'<!doctype html><meta charset="utf-8"><title>arcmill mosaics</title><style>{style}</style><h1>Mosaics</h1><p>Seams in the noise of a pixel, places in px.</p>'
         + "\n".join(parts)
         + "\n"
     )

@@ -3,6 +3,7 @@
 The unit is a chunk: some images, some pairs, or a tile.  A run that is stopped keeps the chunks that are made; the same command goes on.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -97,6 +98,9 @@ class Job:
         return sorted((s, found.count(s)) for s in set(found))
 
     def levels(self, frames: dict[str, dict]) -> None:
+        most = max(Counter(t["band"] for t in self.tiles if t["level"] == len(self.recipe.level) - 1).values())
+        if most > 1 and (self.recipe.polish.two_pass or self.recipe.polish.equalise_rgb):
+            raise InputError(f"polish.two_pass and polish.equalise_rgb need the mosaic in one tile, it has {most}: raise lattice.tile_pix")
         for number in range(len(self.recipe.level)):
             for band in sorted({t["band"] for t in self.tiles}):
                 mine = [t for t in self.tiles if t["level"] == number and t["band"] == band]
@@ -178,8 +182,6 @@ class Job:
             made = self.rows("coadds", level=last, band=band, status=OK)
             cli.log.info("band %s: full depth is %g frames (p95 of covered pixels)", band or "none", depth)
             alone = len(made) == 1
-            if not alone and (self.recipe.polish.two_pass or self.recipe.polish.equalise_rgb):
-                raise InputError("polish.two_pass and polish.equalise_rgb need the mosaic in one tile: raise lattice.tile_pix")
             chunks += [(by_id[r["tile_id"]], r, depth, alone) for r in sorted(made, key=lambda r: r["tile_id"])]
         if not chunks:
             raise InputError("no tile of the mosaic has a pixel: do the frames overlap it, and are they good?")

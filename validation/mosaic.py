@@ -19,11 +19,11 @@ from lib.frames import plan, read, recipe, scan
 from lib.frames.engine import Input, Where
 from lib.mosaic import coadd, coverage, lattice, mapping, solve
 from lib.mosaic.lattice import Window
+from validation import mosaic_places, mosaic_seams
 from validation.result import ERROR, Gate, Result, gate, judged, not_applicable
 
-IMAGES, POINTS = 60, 6000  # that seams are measured on, and points on each
 STARS, SIDE = 8, 96  # injected ones, each in a window of so many px
-SEAM_SIGMA, FLUX, PLACE_PIX = 0.1, 0.005, 0.05
+SEAM_SIGMA, FLUX, PLACE_PIX, ALIGNED_PIX = 0.1, 0.005, 0.05, 0.1
 
 
 @dataclass
@@ -79,15 +79,18 @@ class Mosaic:
         return [float(v) for v in np.nanmedian(levels, axis=0)]
 
     @cached_property
-    def images(self) -> dict[str, Input]:
-        """The last level's images with their corrections, those that took part."""
-        if self.last == 0:
+    def images(self) -> list[dict[str, Input]]:
+        """Each level's images with their corrections, those that took part."""
+        return [self._images(level) for level in range(self.last + 1)]
+
+    def _images(self, level: int) -> dict[str, Input]:
+        if level == 0:
             known = {f["frame_id"]: (f, False) for f in self.rows("frames") if f["status"] == OK}
         else:
-            known = {r["tile_id"]: (self.tiles[r["tile_id"]] | r, True) for r in self.of_level(self.last - 1)}
+            known = {r["tile_id"]: (self.tiles[r["tile_id"]] | r, True) for r in self.of_level(level - 1)}
         found = {}
         for name, (row, is_tile) in sorted(known.items()):
-            mine = self.corrections.get((self.last, name), [])
+            mine = self.corrections.get((level, name), [])
             if mine and mine[0]["healthy"]:
                 slope = tuple((r["slope_y"], r["slope_x"]) for r in mine)
                 gain, offset, sigma = (tuple(r[k] for r in mine) for k in ("gain", "offset", "sigma"))
@@ -95,52 +98,53 @@ class Mosaic:
         return found
 
 
-def _nearest(pixels, x, y):
-    """Values of (bands, ny, nx) at the nearest pixels; NaN outside."""
-    i, j = np.round(np.nan_to_num(x, nan=-9.0)).astype(int), np.round(np.nan_to_num(y, nan=-9.0)).astype(int)
-    inside = (i >= 0) & (i < pixels.shape[2]) & (j >= 0) & (j < pixels.shape[1])
-    out = np.full((len(pixels), x.size), np.nan)
-    out[:, inside] = pixels[:, j[inside], i[inside]]
-    return out
-
-
 def _seams(data: Mosaic, _facts: dict) -> Result:
-    """Each image, corrected, against the mosaic at the same points of the sky; steps are differences between images that overlap."""
-    random, apart, noise = np.random.default_rng(1), {}, {}
-    stored = {r["tile_id"]: (r, read.whole(data.dataset.place, r["path"])[0]) for r in data.of_level(data.last)}
-    for name, one in list(data.images.items())[:IMAGES]:
-        pixels, wcs = one.load(data.where).pixels, one.wcs
-        x, y = random.integers(0, pixels.shape[2], POINTS), random.integers(0, pixels.shape[1], POINTS)
-        ra, dec = wcs.all_pix2world(x, y, 0)
-        seen = np.full((len(pixels), POINTS), np.nan)
-        for row, science in stored.values():
+    """Images that overlap, corrected, at the same points of their tile; level by level, since one pair of a late level may hold the whole seam."""
+    measured: dict[str, float] = {}
+    number, worst = 0, []
+    for level, settings in enumerate(data.recipe.level):
+        images = data.images[level]
+        steps: dict[tuple, float] = {}
+        for row in data.of_level(level):
             tile = data.tiles[row["tile_id"]]
-            if name not in tile["inputs"]:
-                continue
-            grid = plan.lattice_of(tile).cut(plan.window_of(tile))
-            found = _nearest(science, *lattice.pixel_of(grid, ra, dec))
-            seen = np.where(np.isfinite(found), found, seen)
-        tile = next(t for t in data.tiles.values() if t["level"] == data.last and name in t["inputs"])
-        lx, ly = lattice.pixel_of(plan.lattice_of(tile).wcs, ra, dec)
-        for band in range(len(pixels)):
-            slope = one.slope[band][0] * (ly - one.middle[0]) + one.slope[band][1] * (lx - one.middle[1])
-            off = one.gain[band] * pixels[band, y, x] + one.offset[band] + slope - seen[band]
-            off = off[np.isfinite(off)]
-            if off.size >= POINTS // 20:
-                apart[name, band] = float(np.median(off))
-                noise[name, band] = max(one.sigma[band] * one.gain[band], 1e-12)
-    steps = {}
-    for row in data.rows("overlaps"):
-        a, b = (row["one"], row["plane"]), (row["other"], row["plane"])
-        if row["level"] == data.last and a in apart and b in apart:
-            steps[f"{row['one']} | {row['other']}"] = abs(apart[a] - apart[b]) / np.hypot(noise[a], noise[b]) * 2**0.5
-    if not steps:
-        return not_applicable("no two images of the last level overlap")
-    worst = sorted(steps, key=lambda k: -steps[k])[:5]
-    measured = float(np.quantile(list(steps.values()), 0.95))
+            mine = [images[n] for n in sorted(tile["inputs"]) if n in images]
+            if len(mine) > 1:
+                science = read.whole(data.dataset.place, row["path"])[0]
+                steps |= {(row["tile_id"], *key): step for key, step in mosaic_seams.apart(tile, science, mine, data.where).items()}
+        if steps:
+            measured[settings.name] = float(np.quantile(list(steps.values()), 0.95))
+            number += len(steps)
+            worst += sorted(((step, *key) for key, step in steps.items()), reverse=True)[:3]
+    if not measured:
+        return not_applicable("no two images overlap in enough pixels")
+    told = ", ".join(f"{name} {value:.3f}" for name, value in measured.items())
     return judged(
-        measured < SEAM_SIGMA, "95 % of the steps between overlapping images, over the noise of a pixel", measured=measured, threshold=SEAM_SIGMA,
-        n=len(steps), examples=tuple(f"{k}: {steps[k]:.3f}" for k in worst),
+        max(measured.values()) < SEAM_SIGMA, f"95 % of the steps between overlapping images, over the noise of a pixel: {told}",
+        measured=max(measured.values()), threshold=SEAM_SIGMA, n=number,
+        examples=tuple(f"{tile}: {one} | {other}, plane {plane}: {step:.3f}" for step, tile, one, other, plane in sorted(worst, reverse=True)[:5]),
+    )  # fmt: skip
+
+
+def _places(data: Mosaic, _facts: dict) -> Result:
+    """Stars of the frames, by their own WCS, against the mosaic; a whole image that lies beside the others is what is looked for."""
+    frames = data.images[0]
+    found: dict[tuple[str, str], tuple[float, int]] = {}
+    for row in data.of_level(data.last):
+        tile = data.tiles[row["tile_id"]]
+        names = set(tile["inputs"])
+        for level in range(data.last - 1, -1, -1):  # tiles of tiles: down to the frames
+            names = {n for t in data.tiles.values() if t["level"] == level and t["tile_id"] in names for n in t["inputs"]}
+        with scan.opened(data.dataset.place, row["path"]) as file:
+            wcs = scan.wcs_of(scan.cards_of(scan.headers.from_header(file[1].header)))
+        science, _, counts, _ = read.whole(data.dataset.place, row["path"])
+        mine = [frames[n] for n in sorted(names) if n in frames]
+        found |= {(row["tile_id"], name): told for name, told in mosaic_places.apart(science, counts, wcs, mine, data.where).items()}
+    if not found:
+        return not_applicable("no frame has enough bright stars")
+    worst = sorted(found, key=lambda k: -found[k][0])[:5]
+    return judged(
+        found[worst[0]][0] < ALIGNED_PIX, "median shift of a frame's stars in the mosaic, the worst of the frames", measured=found[worst[0]][0],
+        threshold=ALIGNED_PIX, n=sum(n for _, n in found.values()), examples=tuple(f"{k[0]}: {k[1]}: {found[k][0]:.3f} px" for k in worst),
     )  # fmt: skip
 
 
@@ -164,7 +168,7 @@ def _stars(data: Mosaic, _facts: dict) -> Result:
             said = scan.wcs_of(scan.cards_of(scan.headers.from_header(file[1].header)))  # where the file says its pixels are
         px, py = i + random.uniform(-0.5, 0.5), j + random.uniform(-0.5, 0.5)
         ra, dec = (float(v) for v in said.all_pix2world(px, py, 0))
-        inputs = [data.images[n] for n in tile["inputs"] if n in data.images]
+        inputs = [data.images[data.last][n] for n in tile["inputs"] if n in data.images[data.last]]
         peak, sigma = 30.0 * max(row["noise"], 1e-6), 2.0
         pair = [
             _made_again(inputs, grid, window, level.settings, ra, dec, p, sigma, data.where, data.sky(tile["band"])) for p in (0.0, peak)
@@ -275,6 +279,7 @@ def _gate(name: str, about: str, judge: Callable, unit: str = "") -> Gate:
 
 GATES = (
     _gate("mosaic_seams", "overlapping images agree with the mosaic to a tenth of the noise", _seams, "sigma"),
+    _gate("mosaic_places", "stars of the frames lie in the mosaic where the frames have them", _places, "px"),
     _gate("mosaic_stars", "injected stars keep their flux and place", _stars),
     _gate("mosaic_coverage", "NaN exactly where coverage is too low", _coverage, "pixel"),
     _gate("mosaic_gains", "gains and offsets are finite and within their limits", _gains),

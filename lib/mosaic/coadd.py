@@ -15,6 +15,7 @@ from lib.mosaic.lattice import Lattice, Window
 from lib.mosaic.mapping import Mapping
 
 BLOCK = (32, 1024)  # px of a block: its samples stay in the cache
+IMAGE_BYTES = 1 << 28  # of images in memory: more are read strip by strip of the window
 CUBE_BYTES = 1 << 26  # of samples that wait for each other: blocks get smaller, the more images meet them
 FEATHER_PIX = 64.0
 
@@ -63,12 +64,23 @@ def of(lattice: Lattice, window: Window, sources: list[Source], sky: np.ndarray,
     sources = sorted(sources, key=lambda s: s.name)
     made = stack.Block.empty(bands, window.shape)
     meets = [s.mapping.window & window for s in sources]
-    images: dict[int, Image] = {}
     height, width = _block(settings.rule, max(_deepest(meets, window), 1), bands)
     work = _Work(np.asarray(sky, np.float32), height, width)
-    for y in range(window.y0, window.y1, height):
-        for x in range(window.x0, window.x1, width):
-            block = Window(y, x, min(y + height, window.y1), min(x + width, window.x1))
+    held = 4 * (bands + 1) * sum(meet.shape[0] * meet.shape[1] for meet in meets if not meet.empty)
+    tall = max(1, -(-window.shape[0] * IMAGE_BYTES // max(held, 1) // height)) * height
+    for y in range(window.y0, window.y1, tall):
+        strip = Window(y, window.x0, min(y + tall, window.y1), window.x1)
+        _strip(lattice, window, strip, sources, [meet & strip for meet in meets], settings, work, made)
+    return made
+
+
+def _strip(lattice: Lattice, window: Window, strip: Window, sources, meets: list[Window], settings: Settings, work: "_Work", made) -> None:
+    """Fill the window's rows of a strip, block by block; an image is there from the first row that needs it to the last."""
+    images: dict[int, Image] = {}
+    height, width = work.total.shape[1:]
+    for y in range(strip.y0, strip.y1, height):
+        for x in range(strip.x0, strip.x1, width):
+            block = Window(y, x, min(y + height, strip.y1), min(x + width, strip.x1))
             seen = [k for k, meet in enumerate(meets) if not (meet & block).empty]
             for k in seen:
                 if k not in images:
@@ -81,7 +93,6 @@ def of(lattice: Lattice, window: Window, sources: list[Source], sky: np.ndarray,
                 work.stacked(lattice, block, [(sources[k], images[k], meets[k] & block) for k in seen], settings, into)
         for k in [k for k in images if meets[k].y1 <= y + height]:
             del images[k]
-    return made
 
 
 def _deepest(meets: list[Window], window: Window) -> int:

@@ -18,6 +18,8 @@ BIN_PIX = 8
 STRIP_BINS = 32  # rows of bins that are resampled at once
 LEAST_BINS = 64
 CLIP_MAD, ROUNDS = 4.0, 8
+STEEPEST = 4.0  # slope of two images whose gains are within their limits; and 1 / it
+COMMON_SIGMA = 4.0  # of a correlation: below it two images have no light in common, and any slope fits
 ERODED_PIX = 1  # around a bin that must be good as well
 ABSURD = 1e3  # times the typical level: no sky, but a file of something else
 SCATTER = 0.004  # of the light above the sky: what resampling may move from bin to bin; keeps a few bright stars from deciding alone
@@ -118,7 +120,7 @@ def line(x, y, ratio: float, weight) -> tuple[float, float]:
     mx, my = (weight * x).sum() / total, (weight * y).sum() / total
     dx, dy = x - mx, y - my
     xx, yy, xy = (float((weight * a * b).sum() / total) for a, b in ((dx, dx), (dy, dy), (dx, dy)))
-    if xy <= 0.0:
+    if xy <= 0.0 or xy * xy * x.size < COMMON_SIGMA**2 * xx * yy:
         return float("nan"), float("nan")
     apart = yy - ratio * xx
     slope = (apart + np.sqrt(apart * apart + 4.0 * ratio * xy * xy)) / (2.0 * xy)
@@ -131,18 +133,20 @@ def _fitted(x, y, noise, sky, gy, gx, key) -> Pair | None:
     ratio = (sy / sx) ** 2
     light = np.maximum(x - (sky[0] if np.isfinite(sky[0]) else np.median(x)), 0.0)
     weight = 1.0 / (1.0 + (SCATTER * light) ** 2 / (2.0 * sx * sx))
-    kept, slope, intercept = np.ones(x.size, bool), 1.0, float(np.median(y) - np.median(x))
+    kept, slope, intercept, known = np.ones(x.size, bool), 1.0, 0.0, False
     for _ in range(ROUNDS):
         slope, intercept = line(x[kept], y[kept], ratio, weight[kept])
-        if not np.isfinite(slope):
-            slope, intercept = 1.0, float(np.median(y[kept]) - np.median(x[kept]))
+        known = bool(np.isfinite(slope))
+        if not known or not 1.0 / STEEPEST <= slope <= STEEPEST:
+            slope = float(np.clip(slope, 1.0 / STEEPEST, STEEPEST)) if known else 1.0
+            intercept = float(np.median(y[kept] - slope * x[kept]))
         off = (y - slope * x - intercept) * np.sqrt(weight)
         scale = 1.4826 * np.median(np.abs(off[kept] - np.median(off[kept])))
         stays = np.abs(off) <= CLIP_MAD * max(scale, 1e-9)
         if (stays == kept).all() or stays.sum() < LEAST_BINS:
             break
         kept = stays
-    x, y, w = x[kept], y[kept], weight[kept]
+    x, y, w, gy, gx = x[kept], y[kept], weight[kept], gy[kept], gx[kept]
     if x.size < LEAST_BINS:
         return None
     residual = float(np.sqrt(np.mean(w * (y - slope * x - intercept) ** 2)))
@@ -150,14 +154,14 @@ def _fitted(x, y, noise, sky, gy, gx, key) -> Pair | None:
     noise_x = residual**2 / (ratio + slope * slope)
     spread = float((w * (x - np.average(x, weights=w)) ** 2).sum() / w.sum()) - noise_x * (1.0 + 2.0 * np.sqrt(2.0 / x.size))
     information = w.sum() * max(spread, 0.0) * slope * slope / max(residual**2, 1e-14 * float(np.mean(y * y)), 1e-30)
-    middle = float(gy[kept].mean()), float(gx[kept].mean())
-    basis = np.stack([np.ones(x.size), gy[kept] - middle[0], gx[kept] - middle[1]])
-    normal = basis @ basis.T
-    tilt_x, tilt_y = (np.linalg.lstsq(basis.T, v, rcond=None)[0] for v in (x, y))
+    middle = float((w * gy).sum() / w.sum()), float((w * gx).sum() / w.sum())
+    basis = np.stack([np.ones(x.size), gy - middle[0], gx - middle[1]])
+    normal = basis * w @ basis.T
+    tilt_x, tilt_y = (np.linalg.lstsq((basis * np.sqrt(w)).T, v * np.sqrt(w), rcond=None)[0] for v in (x, y))
     scatter_x, scatter_y = float(np.sqrt(noise_x)), float(np.sqrt(ratio * noise_x))
     i, j, band = key
     return Pair(
-        i, j, band, int(x.size), slope, intercept, float(information), float(x.mean()), float(y.mean()), residual, scatter_x, scatter_y, middle,
+        i, j, band, int(x.size), slope, intercept, float(information) if known else 0.0, float((w * x).sum() / w.sum()), float((w * y).sum() / w.sum()), residual, scatter_x, scatter_y, middle,
         tuple(map(float, tilt_x)), tuple(map(float, tilt_y)), tuple(map(float, normal.ravel())),
     )  # fmt: skip
 

@@ -22,6 +22,8 @@ TILT_SIGMA = 3.0  # residual offsets of a pair beyond it ask for a slope
 EQUAL_SIGMA = 3.0  # of a chi-squared: pairs that differ from slope 1 by no more than their errors have gain 1
 PAIR_SIGMA = 5.0  # unless one of them differs by more
 SETTLED = 1e-12
+EXACT = 1e-6  # of a level: float32 tells no difference below
+RANK = 1e-10  # of the largest singular value: what is smaller is not known
 
 
 @dataclass(frozen=True)
@@ -206,7 +208,7 @@ def _tilted(made: Table, pairs, band, gain, offset, apart, variance, label, anch
     """Offsets and slopes together, where the offsets alone leave pairs further apart than their noise; else the offsets as they are."""
     worst = 0.0
     for p in pairs:
-        noise = np.hypot(gain[p.i] * p.sigma_x, gain[p.j] * p.sigma_y)
+        noise = max(np.hypot(gain[p.i] * p.sigma_x, gain[p.j] * p.sigma_y), EXACT * abs(p.x), 1e-12)
         normal = np.array(p.normal).reshape(3, 3)
         tilt = gain[p.i] * np.array(p.tilt_x) - gain[p.j] * np.array(p.tilt_y)
         tilt[0] += offset[p.i] - offset[p.j]
@@ -216,7 +218,7 @@ def _tilted(made: Table, pairs, band, gain, offset, apart, variance, label, anch
     images = len(label)
     matrix, right = np.zeros((3 * images, 3 * images)), np.zeros(3 * images)
     for p in pairs:
-        noise = gain[p.i] ** 2 * p.sigma_x**2 + gain[p.j] ** 2 * p.sigma_y**2
+        noise = max(gain[p.i] ** 2 * p.sigma_x**2 + gain[p.j] ** 2 * p.sigma_y**2, (EXACT * p.x) ** 2, 1e-24)
         normal = np.array(p.normal).reshape(3, 3) / noise
         tilt = gain[p.j] * np.array(p.tilt_y) - gain[p.i] * np.array(p.tilt_x)  # (o_i + t_i (r - m_i)) - (o_j + t_j (r - m_j))
         parts = []
@@ -227,9 +229,9 @@ def _tilted(made: Table, pairs, band, gain, offset, apart, variance, label, anch
             right[rows] += a.T @ normal @ tilt
             for columns, b in parts:
                 matrix[rows, columns] += a.T @ normal @ b
-    size = np.trace(matrix) / len(matrix)
-    ridge = np.tile([1e-9 * size, 1e-6 * size, 1e-6 * size], images)  # a common tilt is open: none is the least
-    found = np.linalg.solve(matrix + np.diag(ridge), right).reshape(images, 3)
+    scale = 1.0 / np.sqrt(np.maximum(np.diag(matrix), 1e-30))  # offsets and slopes have other units, and pairs differ in noise
+    found = np.linalg.lstsq(matrix * np.outer(scale, scale), right * scale, rcond=RANK)[0]  # a common tilt is open: the least
+    found = (found * scale).reshape(images, 3)
     for group in np.unique(label):
         members = label == group
         reference = found[anchors[group]] if anchors is not None and anchors[group] >= 0 else found[members].mean(axis=0)

@@ -96,6 +96,13 @@ def test_mixed_numbers_of_planes_are_refused_by_name(spark, tmp_path, frames, ca
     assert "different numbers of planes" in told and "frame-05.fits" in told
 
 
+@pytest.mark.parametrize("key", ["two_pass", "equalise_rgb"])
+def test_a_polish_of_the_whole_is_refused_where_there_are_more_tiles_than_one(spark, tmp_path, frames, capsys, key):
+    text = f'name = "cut"\n[[level]]\nname = "coadd"\n[lattice]\ntile_pix = 400\n[polish]\n{key} = true\n'
+    assert files.run(frames, tmp_path, files.written(tmp_path / "cut.toml", text)) == 3
+    assert "need the mosaic in one tile, it has 4: raise lattice.tile_pix" in capsys.readouterr().err
+
+
 def test_nothing_usable_is_an_error_that_says_why(spark, tmp_path, capsys):
     folder = tmp_path / "bad"
     folder.mkdir()

@@ -34,12 +34,27 @@ def made(tmp_path_factory, spark):
     return frames, root, path
 
 
+DEEP = """
+name = "judged"
+[lattice]
+batch_least = 4
+batch_most = 5
+[[level]]
+name = "mega"
+group = "batch"
+rejection = "kappa_sigma"
+[[level]]
+name = "super"
+feather_pix = 0.0
+"""
+
+
 def judge(frames, root, path) -> dict[str, str]:
     found = mosaic.validate(mosaic.Mosaic(store.Dataset.at(str(root), "set", "judged"), recipe.load(path), place.at(str(frames))))
     return {r.gate.removeprefix("mosaic_"): r.outcome for r in found}
 
 
-GOOD = {"seams": "pass", "stars": "pass", "coverage": "pass", "gains": "pass", "backends": "not_applicable"}
+GOOD = {"seams": "pass", "places": "pass", "stars": "pass", "coverage": "pass", "gains": "pass", "backends": "not_applicable"}
 
 
 def test_a_good_mosaic_passes(made, capsys):
@@ -47,7 +62,7 @@ def test_a_good_mosaic_passes(made, capsys):
     assert judge(*made) == GOOD
     assert mosaic.main(["--frames", str(frames), "--recipe", path, "--root", str(root), "--dataset", "set"]) == 0
     assert '"verdict": "GO"' in capsys.readouterr().out
-    assert len(files.table(root, "judged", "validation")) == 5
+    assert len(files.table(root, "judged", "validation")) == 6
 
 
 def planted(made, tmp_path, level, change) -> dict[str, str]:
@@ -69,7 +84,18 @@ def test_half_a_pixel_in_the_wcs_is_found(made, tmp_path):
     def shift(hdus):
         hdus["SCIENCE"][1]["CRPIX1"] += 0.5
 
-    assert planted(made, tmp_path, "coadd", shift)["stars"] == "fail"
+    found = planted(made, tmp_path, "coadd", shift)
+    assert found["stars"] == found["places"] == "fail"
+
+
+def test_a_frame_that_lies_beside_the_others_is_found(made, tmp_path):
+    """Its pixels moved by half of one, its WCS as before."""
+    folder = shutil.copytree(made[0], tmp_path / "frames")
+    with fits.open(folder / "frame-04.fits") as file:
+        pixels, header = file[0].data.astype(np.float32), file[0].header.copy()
+    fits.PrimaryHDU((pixels + np.roll(pixels, 1, axis=1)) / 2, header).writeto(folder / "frame-04.fits", overwrite=True)
+    assert files.run(folder, tmp_path, made[2]) == 0
+    assert judge(folder, tmp_path, made[2])["places"] == "fail"
 
 
 def test_pixels_that_are_not_what_the_frames_give_are_found(made, tmp_path):
@@ -103,6 +129,23 @@ def test_gains_that_were_left_in_are_found(made, tmp_path, monkeypatch):
     found = judge(frames, tmp_path, path)
     assert found["seams"] == "fail" and found["gains"] == "pass"
     assert engine.solved is not solved
+
+
+@pytest.mark.parametrize("spoiled", ["", "mega", "super"])
+def test_one_image_that_is_off_at_one_level_is_found(made, tmp_path, monkeypatch, spoiled):
+    """By two ADU, a fifth of a frame's noise.  Two batches are one pair, and most of their pixels are of one batch alone."""
+    solved, frames = engine.solved, made[0]
+
+    def off(known, rows, level, planes):
+        table = solved(known, rows, level, planes)
+        if level.name == spoiled:
+            table.offset[0] += 2.0
+        return table
+
+    monkeypatch.setattr(coadd_job.engine, "solved", off)
+    path = files.written(tmp_path / "judged.toml", DEEP)
+    assert files.run(frames, tmp_path, path) == 0
+    assert judge(frames, tmp_path, path)["seams"] == ("fail" if spoiled else "pass")
 
 
 @pytest.mark.parametrize("key, value", [("gain", float("nan")), ("gain", 3.0), ("offset", float("inf"))])

@@ -92,6 +92,23 @@ def test_flat_sky_leans_on_the_prior_and_offsets_are_found():
     np.testing.assert_allclose((table.gain * [[1000], [1030], [980]] + table.offset)[:, 0], 1003.333, atol=0.2)
 
 
+@pytest.mark.parametrize("stars, slope", [(0, 1.0), (60, 1.1)])
+def test_rays_in_one_image_draw_no_line_and_move_no_offset(stars, slope):
+    """Thirty bins have light that the other image has not; a line through them would be steep, and fit everything."""
+    random = np.random.default_rng(8)
+    x, y = (random.normal(0, 1.0, (1, 30, 30)).astype(np.float32) for _ in range(2))
+    at = random.integers(0, 30, (2, stars))
+    light = random.uniform(20, 100, stars).astype(np.float32)
+    x[0, at[0], at[1]] += light
+    y[0, at[0], at[1]] += slope * light
+    rays = random.integers(0, 30, (2, 30))
+    y[0, rays[0], rays[1]] += random.uniform(50, 2000, 30).astype(np.float32)
+    one, other = (overlaps.Bins((0, 0), 1000 + v, np.ones(1, np.float32), np.float32([1000])) for v in (x, y))
+    (pair,) = overlaps.pairs(one, other)
+    assert pair.slope == pytest.approx(slope, abs=0.02) and (pair.information > 0) == (stars > 0)
+    assert pair.y - pair.x == pytest.approx((slope - 1.0) * (pair.x - 1000.0), abs=0.2) and pair.residual < 2.0
+
+
 def synthetic(gains, offsets, random, links=None, tilt=None):
     """Bins of images on one line, each overlapping its neighbour's half, of a sky with structure."""
     sky = 1000.0 + 200.0 * random.standard_exponential((40, 20 * (len(gains) + 1)))
@@ -169,6 +186,16 @@ def test_scattered_light_is_taken_by_slopes_where_asked_for():
     assert any("slopes" in line for line in tilted.said)
     level = solve.table(all_pairs(synthetic([1.0] * 5, [0.0] * 5, np.random.default_rng(7))[0]), middles, 1, tilts=True)
     assert (level.slope == 0).all()  # not where nothing asks for it
+
+
+def test_slopes_are_right_beside_a_pair_that_is_exact():
+    """Two images share their pixels: theirs outweighs all other pairs by 1e10, and the others' offsets and slopes are solved all the same."""
+    tilt, offsets = [0.0, 0.02, 0.0, -0.02, 0.0], [0.0, 3.0, -4.0, 0.0, 5.0]
+    bins, middles = synthetic([1.0] * 5, offsets, np.random.default_rng(7), tilt=tilt)
+    twin = overlaps.Bins(bins[0].at, bins[0].mean + np.float32(2.0), bins[0].sigma, bins[0].sky + np.float32(2.0))
+    table = solve.table(all_pairs([*bins, twin]), np.vstack([middles, middles[:1]]), 1, tilts=True, gains=False)
+    np.testing.assert_allclose(table.slope[:, 0, 0] - table.slope[0, 0, 0], [*-np.array(tilt), 0.0], atol=2e-3)
+    np.testing.assert_allclose(table.offset[:, 0] - table.offset[0, 0], [*offsets, -2.0], atol=0.5)
 
 
 def test_the_solution_does_not_depend_on_the_order_of_pairs(s1):

@@ -147,6 +147,29 @@ def test_six_hundred_images_take_no_more_memory_than_sixty():
     np.testing.assert_allclose(made.science, pixels, atol=1e-6)
 
 
+def test_images_beyond_the_memory_are_read_in_strips_and_the_bits_are_the_same(monkeypatch):
+    random, grid, asked = np.random.default_rng(8), Lattice(lattice.tangent(10, 10, 1.0), (900, 90)), []
+    sources, none = [], np.zeros(1, np.float32)
+    for k in range(4):
+        wcs = grid.cut(grid.window)
+        wcs.wcs.crpix = wcs.wcs.crpix + 0.3 * k
+        pixels = random.normal(0, 1, (900, 90)).astype(np.float32)
+
+        def load(near, pixels=pixels, wcs=wcs):
+            asked.append(near.shape[0])
+            return image.of(pixels[near.y0 : near.y1, near.x0 : near.x1], wcs, full=(900, 90), origin=(near.y0, near.x0))
+
+        sources.append(coadd.Source(f"{k}", mapping.of(grid, wcs, (900, 90)), (900, 90), load, *np.ones((3, 1), np.float32)))
+    settings = coadd.Settings(rule=stack.Rule("kappa_sigma"), feather_pix=9.0)
+    whole = coadd.of(grid, grid.window, sources, none, settings)
+    assert asked == [900] * 4
+    monkeypatch.setattr(coadd, "IMAGE_BYTES", 4 * 2 * 900 * 90 * 4 // 3)
+    strips = coadd.of(grid, grid.window, sources, none, settings)
+    assert len(asked) > 8 and max(asked[4:]) < 700
+    for one, other in zip(vars(whole).values(), vars(strips).values(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("facts", [{"rejection": "sigma"}, {"combine": "sum"}, {"kappa": 0.5}])
 def test_an_unknown_rule_is_refused(facts):
     with pytest.raises(ValueError, match=next(iter(facts))):
