@@ -7,7 +7,7 @@ export PYSPARK_PYTHON := $(abspath $(PY))
 TIER ?= demo
 OUT ?= out/$(TIER)
 
-.PHONY: help setup demo mosaic-demo test test-s3 test-shipped cluster-demo check bench package plan environment templates docs lock clean
+.PHONY: help setup demo mosaic-demo study test test-s3 test-shipped cluster-demo check bench package plan environment templates docs lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  make %-12s %s\n", $$1, $$2 }'
@@ -20,6 +20,11 @@ demo: setup  ## embedded survey -> stamps -> report (SURVEY=DIR: on your survey;
 
 mosaic-demo: setup  ## simulated frames -> mosaics by four recipes -> gallery (DATA=DIR: real frames too; OUT=)
 	@$(PY) -m infra.mosaic_demo --out "$(if $(filter out/$(TIER),$(OUT)),out/mosaic,$(OUT))" $(if $(DATA),--data "$(DATA)")
+
+TORCH ?= torch==2.13.0
+study: setup  ## is the set good? trains a small network on it (REAL=DIR: scores real stamps, too; TORCH=, OUT=)
+	@$(PY) -c 'import torch' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check $(TORCH)
+	@$(PY) -m study --out "$(if $(filter out/$(TIER),$(OUT)),out/study,$(OUT))" $(if $(REAL),--real "$(REAL)") $(ARGS)
 
 test: .venv-dev  ## all tests, lint and types
 	@$(MAKE) --no-print-directory check

@@ -48,6 +48,7 @@ STEPS = (
     Step("cache", ("manifest",), ("--source", "{survey}", "--survey", "{bricks}", *TABLES), when="bricks"),
     Step("inject", ("manifest", "cache"), ("--survey", "{coadds}", *TABLES), when="tier"),
     Step("validation", ("inject",), TABLES, when="tier", again=()),
+    Step("select", ("validation",), TABLES, when="tier"),
     Step("tiles", (), MOSAIC, when="recipe"),
     Step("coadd", ("tiles",), MOSAIC, when="recipe"),
     Step("validation.mosaic", ("coadd",), MOSAIC, when="recipe", again=()),

@@ -1,4 +1,4 @@
-"""The whole lens side with one command: survey, parent, manifest, inject, validate, in one Spark session.
+"""The whole lens side with one command: survey, parent, manifest, inject, select, validate, in one Spark session.
 
 The last line printed is JSON: ``{"verdict": ..., "rows": {table: n}, "report": path}``.
 """
@@ -39,18 +39,20 @@ def main(argv: list[str]) -> int:
         return 3
     survey = args.survey or str(out / "survey")
     where = dag.Where(str(out), "demo", args.tier, survey, simulated="" if args.survey else str(args.bricks))
-    code, printed = 0, io.StringIO()
+    verdict, printed = 0, io.StringIO()
     for step in dag.steps(where):
         name, *flags = dag.argv(step, where, replace=True)
         with contextlib.redirect_stdout(printed) if name == "validation" else contextlib.nullcontext():
             code = validation(flags) if name == "validation" else job([name, *flags])
-        if code > 1:  # 1: too many tasks failed; the report says which
+        if code > 1:  # 1: too many tasks failed, or NO-GO; the report says why
             return code
+        verdict = code if name == "validation" else verdict
     summary = json.loads(printed.getvalue().splitlines()[-1])
     print("\n" + "\n".join(f"  {table:12}{rows:>10,} rows" for table, rows in summary["rows"].items()))
-    print(f"\n  {summary['verdict']}  in {time.monotonic() - began:.0f} s; look at the report: {summary['report']}\n")
+    print(f"\n  {summary['verdict']}  in {time.monotonic() - began:.0f} s; look at the report: {summary['report']}")
+    print(f"  which lenses can be found: {out / 'demo' / 'report' / args.tier / 'selection.html'}\n")
     print(json.dumps(summary), flush=True)
-    return code
+    return verdict
 
 
 def _room(out: Path) -> str:

@@ -1,11 +1,12 @@
-"""Scores of a network -> NEGATIVES: the galaxies whose controls it takes for lenses, each once, the highest first.
+"""Scores of a network, or a list of what galaxies are -> NEGATIVES: the galaxies that look like lenses, each once.
 
-The threshold is the score of a false-positive rate: the k-th highest of n scored controls, k = floor(rate * n).  Controls that tie
+Of scores: the galaxies whose controls the network takes for lenses, the highest first.  The threshold is the score of a false-positive rate: the k-th highest of n scored controls, k = floor(rate * n).  Controls that tie
 with it are taken too, so the rate that is reached, which every row tells, may be above the one asked for.
 """
 
 import argparse
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from jobs import cli
 from lib import config, place, runs, sampling, spark, store, tiers
 from lib.errors import InputError
 from lib.schemas import NEGATIVES, SPLITS
+from lib.survey import morphology
 
 KINDS = (".parquet", ".csv")
 TASK = ["task_id", "galaxy_id", "role", "split"]
@@ -82,7 +84,12 @@ def best(controls: DataFrame) -> DataFrame:
 
 def ranked(chosen: DataFrame, threshold: float, rate: float, n: int) -> DataFrame:
     """NEGATIVES rows, by rank."""
-    facts = {"threshold": F.lit(threshold), "false_positive_rate": F.lit(rate), "n_controls": F.lit(n).cast("long")}
+    facts = {
+        "kind": F.lit(morphology.SCORED),
+        "threshold": F.lit(threshold),
+        "false_positive_rate": F.lit(rate),
+        "n_controls": F.lit(n).cast("long"),
+    }
     rows = chosen.withColumn("rank", F.row_number().over(Window.orderBy(F.desc("score"), "galaxy_id"))).withColumns(facts)
     return rows.select(*NEGATIVES.names).orderBy("rank")
 
@@ -134,11 +141,38 @@ def find(scores: DataFrame, tasks: DataFrame, asked: dict) -> tuple[DataFrame, d
     return ranked(chosen, threshold, above / n, n), told, {"threshold": threshold, "false_positive_rate": above / n}
 
 
+def of_scores(session, dataset: store.Dataset, paths: list[str], asked: dict) -> tuple[pa.Table, list, dict]:
+    """(NEGATIVES rows of the scores, lines for the report, the threshold and its rate)."""
+    found, told, facts = find(read_scores(session, paths), spark.read(session, dataset, "manifest", TASK), asked)
+    made = found.toArrow().cast(NEGATIVES)
+    session.catalog.clearCache()
+    if made.num_rows < (asked["count"] or 1):
+        there = f"the {told['of controls']} scored controls are of {told['galaxies of the controls']} galaxies"
+        if asked["count"]:
+            raise InputError(f"--count {asked['count']} is more galaxies than have a score, {there}: ask for fewer")
+        raise InputError(f"no galaxy scores {facts['threshold']:g} or more, {there}: give a lower --threshold")
+    return made, list(told.items()), facts
+
+
+def of_lists(session, dataset: store.Dataset, tier: tiers.Tier, lists: morphology.Lists) -> tuple[pa.Table, list]:
+    """(galaxy_id, split and kind of the parents that the lists name, lines for the report)."""
+    pieces = spark.Pieces(session, dataset, "parent")
+    made = pa.concat_tables(pieces.map(partial(morphology.match, lists=lists, tier=tier), morphology.NEEDED))
+    if not made.num_rows:
+        raise InputError(f"none of the {len(lists.kind)} galaxies of the lists is within {morphology.MATCH_ARCSEC:g} arcsec of a parent")
+    kinds, counts = np.unique(made["kind"].to_numpy(zero_copy_only=False), return_counts=True)
+    told = [("galaxies of the lists, of the kinds asked for", len(lists.kind)), ("of them parents that may be used", made.num_rows)]
+    return made, told + [(f"of kind {kind}", int(n)) for kind, n in zip(kinds, counts, strict=True)]
+
+
 def main(argv: list[str]) -> None:
     parser = cli.parser("negatives", __doc__)
+    parser.add_argument("--scores", metavar="PATH", help="Parquet or CSV, a file or a folder: task_id, score (higher: more like a lens)")
     parser.add_argument(
-        "--scores", required=True, metavar="PATH", help="Parquet or CSV, a file or a folder: task_id, score (higher: more like a lens)"
-    )
+        "--morphology", action="append", default=[], metavar="PATH",
+        help="list of what galaxies are (CSV, TSV, ECSV, FITS, Parquet, or a folder of them): ra, dec, kind; may be repeated; truth/ of a simulated survey",
+    )  # fmt: skip
+    parser.add_argument("--kinds", nargs="+", metavar="KIND", help=f"kinds of the lists to take ({' '.join(morphology.LENS_LIKE)})")
     cut = parser.add_mutually_exclusive_group()
     cut.add_argument(
         "--false-positive-rate", type=_number, metavar="F", help="take the controls of the highest scores, this share of them (0.01)"
@@ -147,31 +181,43 @@ def main(argv: list[str]) -> None:
     cut.add_argument("--count", type=cli.positive, metavar="N", help="take the N galaxies of the highest scores")
     args = parser.parse_args(argv)
     asked = {"count": args.count, "threshold": args.threshold, "rate": args.false_positive_rate}
-    if all(value is None for value in asked.values()):
+    if not args.scores and (not args.morphology or any(value is not None for value in asked.values())):
+        parser.error("--scores is needed" + ("" if args.morphology else ", or --morphology"))
+    if args.kinds and not args.morphology:
+        parser.error("--kinds are of the lists of --morphology")
+    if args.scores and all(value is None for value in asked.values()):
         asked["rate"] = 0.01
     if asked["rate"] is not None and not 0.0 < asked["rate"] <= 1.0:
         parser.error(f"--false-positive-rate must be above 0 and at most 1, got {asked['rate']:g}")
     tier = tiers.load(args.tier)
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
-    paths = score_files(store.local(args.scores))
-    inputs = {"manifest": runs.committed(dataset, "manifest"), "scores": place.fingerprint(paths)}
-    inputs |= {"--count": args.count, "--threshold": args.threshold, "--false-positive-rate": asked["rate"]}
+    inputs: dict = {}
+    if args.scores:
+        paths = score_files(store.local(args.scores))
+        inputs |= {"manifest": runs.committed(dataset, "manifest"), "scores": place.fingerprint(paths)}
+        inputs |= {"--count": args.count, "--threshold": args.threshold, "--false-positive-rate": asked["rate"]}
+    if args.morphology:
+        files, kinds = morphology.files(args.morphology), tuple(args.kinds or morphology.LENS_LIKE)
+        lists = morphology.read(files, kinds)
+        inputs |= {"parent": runs.committed(dataset, "parent"), "morphology": place.fingerprint(files), "kinds": list(kinds)}
     with runs.start(dataset, "negatives", ["negatives"], config.plain(tier), inputs, fresh=args.fresh, replace=args.replace) as run:
         if run.reused:
             cli.report(run.reused)
             return
         session = spark.session("arcmill negatives")
+        told: list = []
+        facts: dict = {}
+        made = NEGATIVES.empty_table()
         with spark.progress(session, "negatives"):
-            found, told, facts = find(read_scores(session, paths), spark.read(session, dataset, "manifest", TASK), asked)
-            run.write("negatives", found.toArrow().cast(NEGATIVES))
-        session.catalog.clearCache()
-        if run.rows["negatives"] < (args.count or 1):
-            there = f"the {told['of controls']} scored controls are of {told['galaxies of the controls']} galaxies"
-            if args.count:
-                raise InputError(f"--count {args.count} is more galaxies than have a score, {there}: ask for fewer")
-            raise InputError(f"no galaxy scores {facts['threshold']:g} or more, {there}: give a lower --threshold")
-        cli.report(run.commit({"cuts": list(told.items()), **facts}))
-        cli.log.info("  threshold %.6g, at a false-positive rate of %.6g", *facts.values())
+            if args.scores:
+                made, told, facts = of_scores(session, dataset, paths, asked)
+            if args.morphology:
+                found, lines = of_lists(session, dataset, tier, lists)
+                made, told = morphology.joined(made, found), told + lines
+            run.write("negatives", made)
+        cli.report(run.commit({"cuts": told, **facts}))
+        if facts:
+            cli.log.info("  threshold %.6g, at a false-positive rate of %.6g", *facts.values())
 
 
 def _number(text: str) -> float:

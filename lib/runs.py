@@ -24,7 +24,13 @@ from lib.store import Dataset
 log = logging.getLogger(__name__)
 TOLD = 12  # differences that a refusal names
 SKIPPED = "promotion skipped"  # among a run's counts: why it was begun though the tier before was not promoted
-NOT_DATA = ("picture.py", "costs.py", "shipped.py")  # sources that no table depends on; a tier's values are in the config
+NOT_DATA = (
+    "picture.py",
+    "costs.py",
+    "shipped.py",
+    "page.py",
+    "sheet.py",
+)  # sources that no table depends on; a tier's values are in the config
 
 
 def now() -> str:
@@ -80,7 +86,7 @@ def files(dataset: Dataset, table: str) -> list[str]:
     """Parquet files of a table, by their names in the data set; an error names a table that has none."""
     found = [f["path"] for record in _of(dataset, table) for f in record["files"] if f["table"] == table]
     if not found:
-        job = {"stamps": "inject", "metrics": "inject"}.get(table, table)
+        job = {"stamps": "inject", "metrics": "inject", "selection": "select"}.get(table, table)
         raise InputError(f"no {table} table of tier {dataset.tier} in {dataset.place}: run the job {job} first")
     return found
 

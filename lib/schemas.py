@@ -174,15 +174,38 @@ CACHE = pa.schema([
 ])  # fmt: skip
 
 NEGATIVES = pa.schema([
-    column("rank", i, "1 is the highest score; of equal scores the smaller galaxy_id comes first", low=1),
-    column("galaxy_id", n, "galaxy that looks like a lens to the network; each is there once"),
+    column("rank", i, "1 is the highest score; of equal scores the smaller galaxy_id comes first; galaxies of a list follow, by kind and galaxy_id", low=1),
+    column("galaxy_id", n, "galaxy that looks like a lens, to the network or to the eye; each is there once"),
     column("split", s, "the galaxy's own"),
-    column("task_id", s, "its control with the highest score"),
-    column("role", s, "of that control: paired_control or unpaired_control"),
-    column("score", d, "of that control, as it was given"),
-    column("threshold", d, "lowest score that is taken"),
-    column("false_positive_rate", d, "share of the scored controls (rows, not galaxies) at or above the threshold", low=0, high=1),
-    column("n_controls", n, "scored controls: what the rate is a share of", low=1),
+    column("kind", s, "what a list says that it is (ring, spiral, edge_on, merger); scored where none does"),
+    column("task_id", s, "its control with the highest score; null, as what follows, of a galaxy that was not taken for its score", nullable=True),
+    column("role", s, "of that control: paired_control or unpaired_control", nullable=True),
+    column("score", d, "of that control, as it was given", nullable=True),
+    column("threshold", d, "lowest score that is taken", nullable=True),
+    column("false_positive_rate", d, "share of the scored controls (rows, not galaxies) at or above the threshold", nullable=True, low=0, high=1),
+    column("n_controls", n, "scored controls: what the rate is a share of", nullable=True, low=1),
+])  # fmt: skip
+
+SELECTION = pa.schema([
+    column("recovery", s, "when a lens counts as found: scores, at a rate of false positives; or proxy, arc_snr >= 5 and theta_e_over_psf >= 0.8"),
+    column("false_positive_rate", d, "as asked for; null for the proxy", nullable=True, low=0, high=1),
+    column("false_positive_rate_reached", d, "share of the scored controls at or above the threshold", nullable=True, low=0, high=1),
+    column("threshold", d, "score from which a stamp counts as a lens", nullable=True),
+    column("n_controls", n, "scored controls that the rate is a share of", nullable=True, low=1),
+    column("region", s, "all, or a HEALPix cell of the sky: nside{n}-{cell}, nested"),
+    column("x", s, "what the bins are of: a column of metrics, or src_mag_r, the source's unlensed magnitude"),
+    column("x_low", d, "lower edge of the bin; the first one of its axis holds what is below"),
+    column("x_high", d, "upper edge of the bin; the last one of its axis holds what is above"),
+    column("y", s, "the second axis of a surface", nullable=True),
+    column("y_low", d, "as x_low", nullable=True),
+    column("y_high", d, "as x_high", nullable=True),
+    column("n", n, "injected lenses in the bin", low=0),
+    column("n_recovered", n, "of them found", low=0),
+    column("completeness", d, "n_recovered / n; null in bins of too few lenses", nullable=True, low=0, high=1),
+    column("low", d, "lower end of its 95 % interval (Wilson)", nullable=True, low=0, high=1),
+    column("high", d, "upper end of its 95 % interval (Wilson)", nullable=True, low=0, high=1),
+    column("smooth", d, "completeness by a smooth curve or surface through all bins, at the bin's middle", low=0, high=1),
+    column("smooth_error", d, "its standard error", low=0),
 ])  # fmt: skip
 
 FRAMES = pa.schema([
@@ -332,7 +355,7 @@ IDS = ("task_id", "pair_id", "galaxy_id", "seed")
 
 TABLES = {
     "parent": PARENT, "manifest": MANIFEST, "stamps": STAMPS, "metrics": METRICS,
-    "negatives": NEGATIVES, "cache": CACHE, "validation": VALIDATION, "runs": RUNS,
+    "negatives": NEGATIVES, "selection": SELECTION, "cache": CACHE, "validation": VALIDATION, "runs": RUNS,
     "frames": FRAMES, "tiles": TILES, "overlaps": OVERLAPS, "normalisation": NORMALISATION, "coadds": COADDS,
 }  # fmt: skip
 del s, f, d, i, n, y, t

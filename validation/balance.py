@@ -5,7 +5,7 @@ import pyarrow as pa
 from joblib import parallel_config
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
-from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from threadpoolctl import threadpool_limits
 
 from lib.sampling import sides
@@ -35,12 +35,20 @@ def metadata(table: pa.Table) -> np.ndarray:
 
 def scores(x: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.ndarray:
     """Of gradient boosting, cross-validated: no galaxy is in a fold that it was learned from."""
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+    folds = PredefinedSplit(_folds(y, groups, seed))
     leaf = int(np.clip(len(y) // 20, 2, 20))  # of few rows small ones, or nothing is found
     model = HistGradientBoostingClassifier(max_iter=60, min_samples_leaf=leaf, random_state=seed)
     # a thread a fold: those inside of a fold wait for each other, and are ten times slower where a core is busy
     with threadpool_limits(1), parallel_config("threading", n_jobs=-1):
         return cross_val_predict(model, x, y, groups=groups, cv=folds, method="predict_proba")[:, 1]
+
+
+def _folds(y: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:
+    """The fold of each row: groups dealt out by lot, those of each class by themselves (sklearn's own takes 3 s for 20,000 groups)."""
+    names, at = np.unique(groups, return_inverse=True)
+    lot, fold = np.random.default_rng(seed).permutation(len(names)), np.empty(len(names), int)
+    fold[np.lexsort((lot, np.bincount(at, y) / np.bincount(at)))] = np.arange(len(names)) % FOLDS
+    return fold[at]
 
 
 def auc(x: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int = 0) -> tuple[float, float]:

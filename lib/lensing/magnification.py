@@ -174,31 +174,36 @@ def images(theta_e, q, phi, g1, g2, src_x, src_y):
     return out
 
 
-def caustics(theta_e, q, shear=0.0, shear_angle=0.0, angles=7200) -> dict[str, float]:
-    """Areas in arcsec**2: ``critical`` (inside the tangential critical curve), ``caustic`` (inside its caustic, the astroid: two
-    images more) and ``cut`` (inside the line where a point source gains its second image).
+def curves(theta_e, q, phi, g1, g2, angles=7200) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Closed lines (x, y) in arcsec from the lens centre, one point a ray: ``critical``, where the magnification of an image is infinite, and of the
+    source plane ``caustic``, its picture there, and ``cut``, where a point source gains its second image.
 
     With rays ``beta(r) = r A(phi) - alpha(phi)`` the Jacobian's determinant is zero at ``r = A x alpha' / (1 - shear**2)``.
+    """
+    rays = 2.0 * np.pi * np.arange(angles) / angles
+    ax, ay, dx, dy = (np.array(v) for v in zip(*(_line(p, theta_e, q, phi, g1, g2) for p in rays), strict=True))
+    turning = 1j * np.fft.fftfreq(angles, 1.0 / angles)
+    tx, ty = (np.fft.ifft(np.fft.fft(v) * turning).real for v in (dx, dy))
+    r = (ax * ty - ay * tx) / (1.0 - g1 * g1 - g2 * g2)
+    return {"critical": (r * np.cos(rays), r * np.sin(rays)), "caustic": (r * ax - dx, r * ay - dy), "cut": (-dx, -dy)}
+
+
+def caustics(theta_e, q, shear=0.0, shear_angle=0.0, angles=7200) -> dict[str, float]:
+    """Areas in arcsec**2 inside the ``curves``; the caustic is the astroid, within which there are two images more.
+
     ``shear_angle`` is from the lens's major axis.
 
     >>> round(caustics(1.0, 0.6)["critical"] / np.pi, 6), round(caustics(1.0, 0.6)["caustic"], 4)
     (1.0, 0.1326)
     """
     g1, g2 = shear * math.cos(2 * shear_angle), shear * math.sin(2 * shear_angle)
-    phi = 2.0 * np.pi * np.arange(angles) / angles
-    ax, ay, dx, dy = (np.array(v) for v in zip(*(_line(p, theta_e, q, 0.0, g1, g2) for p in phi), strict=True))
-    turning = 1j * np.fft.fftfreq(angles, 1.0 / angles)
-    tx, ty = (np.fft.ifft(np.fft.fft(v) * turning).real for v in (dx, dy))
-    r = (ax * ty - ay * tx) / (1.0 - shear * shear)
 
     def area(x, y):
         return float(abs(0.5 * np.sum(x * np.roll(y, -1) - y * np.roll(x, -1))))
 
-    return {
-        "critical": float(0.5 * np.sum(r * r) * 2.0 * np.pi / angles),
-        "caustic": area(r * ax - dx, r * ay - dy),
-        "cut": area(dx, dy),
-    }
+    lines = curves(theta_e, q, 0.0, g1, g2, angles)
+    of_rays = float(0.5 * np.sum(np.square(lines["critical"])) * 2.0 * np.pi / angles)
+    return {name: area(*line) for name, line in lines.items()} | {"critical": of_rays}
 
 
 @jit.entry()

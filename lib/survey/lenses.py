@@ -28,6 +28,11 @@ def read(paths) -> tuple[np.ndarray, np.ndarray, int]:
 
 
 def _positions(path: str):
+    return listed(path)[1:]
+
+
+def listed(path: str) -> tuple[dict, np.ndarray, np.ndarray]:
+    """(columns, ra, dec) of a list, degrees, NaN where a place is missing."""
     folder, name = place.split(path)
     path = f"{folder}/{name}"
     kind = FORMATS.get(Path(name.removesuffix(".gz")).suffix.lower())
@@ -36,7 +41,7 @@ def _positions(path: str):
     try:
         with place.fetched(folder.url(name)) as file:
             columns = _columns(str(file), kind)
-        return [_degrees(path, columns, *names) for names in (("right ascension", RA), ("declination", DEC))]
+        return columns, _degrees(path, columns, "right ascension", RA), _degrees(path, columns, "declination", DEC)
     except FileNotFoundError as error:
         raise InputError(f"no such file: {path}") from error
     except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError) as error:

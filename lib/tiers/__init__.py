@@ -337,6 +337,7 @@ PARTS = {
     "parent": ("name", "selection", "flags", "known_lenses", "split", "stamp"),
     "manifest": ("name", "seed", "selection", "split", "grid", "sample", "draws", "controls", "stamp", "psf", "resolved"),
     "negatives": ("name",),
+    "select": ("name", "split"),
     "cache": ("name", "stamp", "psf"),
     "inject": ("name", "stamp", "psf", "noise", "output"),
 }

@@ -98,7 +98,7 @@ def test_without_a_stack_it_is_said_how_to_make_one(account, small, capsys):
 def test_debug_on_ec2_is_asked_for_once_and_ends_without_a_trace(made, on_ec2, capsys, monkeypatch):
     assert infra.main(["submit", *run(made, "--no-wait"), *on_ec2]) == 0
     (cluster,) = emr().clusters.values()
-    assert [s.name for s in cluster.steps] == ["parent", "manifest", "inject", "validation"]
+    assert [s.name for s in cluster.steps] == ["parent", "manifest", "inject", "validation", "select"]
     assert cluster.release_label == "emr-spark-8.0.0" and cluster.log_uri == made.logs
     names = {o["Key"] for o in boto3.client("s3").list_objects_v2(Bucket=made.Bucket, Prefix="artifacts/")["Contents"]}
     line = cluster.steps[0].args
@@ -118,7 +118,7 @@ def test_debug_on_ec2_is_asked_for_once_and_ends_without_a_trace(made, on_ec2, c
 
     monkeypatch.setattr(ElasticMapReduceResponse, "cancel_steps", lambda self: cancel_steps(self), raising=False)
     assert infra.main(["cancel", *FLAGS, *on_ec2]) == 0
-    assert [s.state for s in cluster.steps] == ["CANCELLED", "CANCELLED", "FAILED", "CANCELLED"]
+    assert [s.state for s in cluster.steps] == ["CANCELLED", "CANCELLED", "FAILED", "CANCELLED", "CANCELLED"]
 
     assert infra.main(["teardown", *FLAGS, *on_ec2, "--with-stack"]) == 0
     assert not boto3.client("emr").list_clusters(ClusterStates=["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING"])["Clusters"]
@@ -164,11 +164,11 @@ def test_debug_on_serverless_goes_step_by_step_and_leaves_nothing(made, serverle
     backend = emrserverless_backends[ACCOUNT][REGION]
     (application,) = backend.applications.values()
     runs = backend.job_runs[application.id]
-    assert [r.name.split("-")[0] for r in runs] == ["parent", "manifest", "inject", "validation"]
+    assert [r.name.split("-")[0] for r in runs] == ["parent", "manifest", "inject", "validation", "select"]
     submitted = runs[0].job_driver["sparkSubmit"]
     assert submitted["entryPointArguments"][:3] == ["parent", "--survey", "s3://sky/dr10/south"]
     assert infra.main(["submit", *run(made), *serverless]) == 0, "the same again starts nothing"
-    assert len(runs) == 4
+    assert len(runs) == 5
 
     runs[-1].state, runs[-1].state_details = "FAILED", "Job failed, please check complete logs: OutOfMemory"
     capsys.readouterr()

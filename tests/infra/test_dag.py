@@ -16,10 +16,10 @@ def jobs(where: dag.Where) -> list[str]:
 
 
 def test_a_tier_is_its_jobs_in_an_order_that_they_can_run_in():
-    assert jobs(LENS) == ["parent", "manifest", "inject", "validation"]
+    assert jobs(LENS) == ["parent", "manifest", "inject", "validation", "select"]
     assert jobs(dag.Where("/out", "mine", recipe="survey", frames="/frames")) == ["tiles", "coadd", "validation.mosaic"]
     whole = dag.Where("/out", "mine", tier="debug", survey="/sky", simulated="4", bricks="/bricks")
-    assert jobs(whole) == ["survey", "parent", "manifest", "cache", "inject", "validation"]
+    assert jobs(whole) == ["survey", "parent", "manifest", "cache", "inject", "validation", "select"]
     seen: set[str] = set()
     for step in dag.steps(whole):
         assert set(step.after) <= seen, f"{step.job} would run before what it waits for"

@@ -52,6 +52,15 @@ def same_bits(a, b) -> bool:
 # a plane -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("kind", ENCODINGS)
+def test_rows_come_in_the_order_that_is_asked_for(kind):
+    rows_of = table(kind, made=np.array([True, True, False, True, True, True]))
+    cut = pa.concat_tables([rows_of.slice(0, 2), rows_of.slice(2)])  # in chunks
+    order = np.array([4, 2, 0, 5, 1, 3])
+    plain, ordered = reader.batch(cut), reader.batch(cut, order)
+    assert all(same_bits(ordered[name], plain[name][order]) for name in plain)
+
+
 @settings(deadline=None)  # the first call may compile
 @given(words=arrays.arrays(np.uint32, st.tuples(st.integers(0, 5), st.integers(1, 3), st.integers(1, 7))), data=st.data())
 def test_any_bits_come_back(words, data):

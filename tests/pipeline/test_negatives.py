@@ -10,12 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from astropy.table import Table
 
 from jobs.__main__ import main
-from lib import draws, runs, sampling, tiers
+from lib import draws, reader, runs, sampling, tiers
 from lib.errors import InputError
 from lib.sampling import tasks
 from lib.store import Dataset
+from lib.survey import morphology
+from lib.survey.synthetic import shapes
 from tests import tables
 from validation.__main__ import GATES
 from validation.data import Data
@@ -301,3 +304,90 @@ def test_a_manifest_with_hard_negatives_is_another_one_and_the_plan_counts_them(
     assert told["total_rows"] == len(rows) == 129
     assert told["bricks"] == rows.brickname.nunique()
     assert sum(roles["hard_negative"] for roles in told["rows"].values()) == 9
+
+
+# from what galaxies are ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def listed(here, tmp_path) -> tuple:
+    """(a list like the embedded survey's truth, the galaxies that a parent is of, by kind): every third parent 0.5 arcsec off, and strangers."""
+    parents = runs.read(here, "parent").to_pandas().sort_values("galaxy_id")
+    some = parents[~parents.split_guard][::3].reset_index(drop=True)
+    kinds = np.array(["ring", "spiral", "edge_on", "merger", "field"])[np.arange(len(some)) % 5]
+    table = Table(
+        {"ra": np.r_[some.ra_deg, 10.0], "dec": np.r_[some.dec_deg + 0.5 / 3600, 10.0], "kind": np.r_[kinds, ["ring"]].astype("S10")}
+    )
+    folder = tmp_path / "truth" / "150"
+    folder.mkdir(parents=True)
+    table[: len(table) // 2].write(folder / "truth-a.fits")
+    table[len(table) // 2 :].write(folder / "truth-b.fits")
+    return folder.parent, {g: k for g, k in zip(some.galaxy_id, kinds, strict=True) if k != "field"}
+
+
+def of_morphology(here, tiny_tier, *flags: str) -> int:
+    return main(["negatives", "--tier", str(tiny_tier), "--root", str(tables.root(here)), "--dataset", "set", "--replace", *flags])
+
+
+def test_galaxies_are_taken_for_what_a_list_says_they_are(here, listed, tiny_tier):
+    truth, wanted = listed
+    assert of_morphology(here, tiny_tier, "--morphology", str(truth)) == 0
+    made = runs.read(here, "negatives").to_pandas()
+    assert dict(zip(made.galaxy_id, made.kind, strict=True)) == wanted
+    assert made["rank"].tolist() == list(range(1, len(wanted) + 1)) and made.score.isna().all() and made.task_id.isna().all()
+    assert of_morphology(here, tiny_tier, "--morphology", str(truth / "150" / "truth-a.fits"), "--kinds", "ring") == 0
+    some = runs.read(here, "negatives").to_pandas()
+    assert set(some.kind) == {"ring"} and 0 < len(some) < len(made)
+
+
+def test_a_galaxy_that_is_scored_and_listed_is_there_once(here, listed, controls, tiny_tier, mine):
+    truth, wanted = listed
+    _, made = mine(random_scores(controls), "--count", "20", "--morphology", str(truth))
+    scored = made[made.score.notna()]
+    assert made.galaxy_id.is_unique and len(scored) == 20
+    assert made["rank"].tolist() == list(range(1, len(made) + 1)) and made.score.notna()[:20].all()
+    assert set(made.galaxy_id) == set(wanted) | set(scored.galaxy_id)
+    assert scored.kind.tolist() == [wanted.get(g, "scored") for g in scored.galaxy_id]
+    assert 0 < scored.galaxy_id.isin(list(wanted)).sum() < 20
+
+
+def test_lens_like_galaxies_go_through_the_whole_pipeline(tiny_dataset, tiny_survey, tiny_tier, listed, tier, spark, tmp_path):
+    truth, wanted = listed
+    shutil.copytree(tables.folder(tiny_dataset), tmp_path / "whole" / "set")
+    where = ["--tier", str(tiny_tier), "--root", str(tmp_path / "whole"), "--dataset", "set"]
+    assert main(["negatives", *where, "--morphology", str(truth)]) == 0
+    assert main(["manifest", *where, "--negatives", str(tmp_path / "whole" / "set"), "--replace"]) == 0
+    assert main(["inject", *where, "--survey", str(tiny_survey), "--replace"]) == 0
+    made = Dataset.at(str(tmp_path / "whole"), "set", "tiny")
+    metrics = runs.read(made, "metrics").to_pandas()
+    hard = metrics[metrics.role == "hard_negative"]
+    assert set(hard.galaxy_id) == set(wanted) and (hard.status == "ok").all() and hard.arc_snr.isna().all()
+    batches = list(reader.Stamps(made, roles=["hard_negative"], planes=("stamp", "arc")).epoch())
+    assert sum(len(b["task_id"]) for b in batches) == len(wanted) and not any(b["arc"].any() for b in batches)
+    assert judged("manifest_counts", made, tier, spark).outcome == "pass"
+
+
+@pytest.mark.parametrize("flags, change, sentence", [
+    (["--kinds", "quasar"], None, "no galaxy of the lists is of kind quasar; kinds there: edge_on, field, merger, ring, spiral"),
+    ([], lambda t: Table(t, names=("ra", "dec", "type")), "no column kind; columns there: ra, dec, type"),
+    ([], lambda t: t["ra", "kind"], "no column of declination"),
+])  # fmt: skip
+def test_a_list_at_fault_is_named(flags, change, sentence, here, listed, tiny_tier, capsys):
+    truth, _ = listed
+    if change:
+        path = truth / "150" / "truth-b.fits"
+        change(Table.read(path)).write(path, overwrite=True)
+    assert of_morphology(here, tiny_tier, "--morphology", str(truth), *flags) == 3
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_folder_without_lists_and_lists_of_no_parent_are_named(here, tiny_tier, tmp_path, capsys):
+    assert of_morphology(here, tiny_tier, "--morphology", str(tmp_path / "nowhere")) == 3
+    assert "neither a list of galaxies nor a folder of such" in capsys.readouterr().err
+    (tmp_path / "far.csv").write_text("ra,dec,kind\n10,10,ring\n")
+    assert of_morphology(here, tiny_tier, "--morphology", str(tmp_path / "far.csv"), "--kinds", "ring") == 3
+    assert "none of the 1 galaxies of the lists is within 1 arcsec of a parent" in capsys.readouterr().err
+
+
+def test_the_embedded_survey_has_the_kinds_that_are_taken():
+    assert set(morphology.LENS_LIKE) == set(shapes.DRAW)

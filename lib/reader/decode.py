@@ -10,10 +10,10 @@ PLANES = ("stamp", "arc", "invvar")
 NEEDED = ("encoding", "bands", "stamp_side_pix")
 
 
-def batch(data: pa.Table | pa.RecordBatch) -> dict[str, np.ndarray]:
+def batch(data: pa.Table | pa.RecordBatch, order=None) -> dict[str, np.ndarray]:
     """``stamp``, ``arc``, ``invvar`` (n, bands, side, side) float32, ``mask`` (n, side, side) uint8 and ``made`` (n) of STAMPS rows.
 
-    Rows stay in their places: one that was not made is NaN, 255 in the mask, and False in ``made``.  Only the planes whose columns are there are
+    Rows stay in their places, or come in those that ``order``, a permutation, has of them: one that was not made is NaN, 255 in the mask, and False in ``made``.  Only the planes whose columns are there are
     returned (``stamp_npz`` holds all of them); a plane of another size than its row says is a ``ValueError``.
     """
     if missing := [name for name in NEEDED if name not in data.schema.names]:
@@ -23,10 +23,11 @@ def batch(data: pa.Table | pa.RecordBatch) -> dict[str, np.ndarray]:
     shapes: dict[str, tuple[int, ...]] = {**dict.fromkeys(PLANES, (len(bands), side, side)), "mask": (side, side)}
     held = [name for name in columns(kind) if name in data.schema.names]
     if held == ["stamp_npz"]:
-        found = encoding.unpack(data["stamp_npz"], shapes)
+        found = encoding.unpack(data["stamp_npz"] if order is None else data["stamp_npz"].take(pa.array(order)), shapes)
     else:
-        found = {name: _decoded(name, data[name], shapes[name]) for name in held}
-    return found | {"made": np.all([data[name].is_valid() for name in held], axis=0)}
+        found = {name: _decoded(name, data[name], shapes[name], order) for name in held}
+    made = np.all([data[name].is_valid() for name in held], axis=0)
+    return found | {"made": made if order is None else made[order]}
 
 
 def planes(row: dict) -> dict[str, np.ndarray]:
@@ -54,8 +55,8 @@ def _same(name: str, values: list):
     return values[0]
 
 
-def _decoded(name: str, column, shape) -> np.ndarray:
+def _decoded(name: str, column, shape, order) -> np.ndarray:
     try:
-        return encoding.decode(column, shape, np.uint8 if name == "mask" else np.float32)
+        return encoding.decode(column, shape, np.uint8 if name == "mask" else np.float32, order)
     except ValueError as error:
         raise ValueError(f"{name} has {error}") from error
