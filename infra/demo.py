@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     began, out = time.monotonic(), Path(args.out).absolute()
     try:
-        tiers.load(args.tier)
+        tier = tiers.load(args.tier)
     except ConfigError as error:
         print(f"demo: {error}", file=sys.stderr)
         return error.exit_code
@@ -50,7 +50,7 @@ def main(argv: list[str]) -> int:
     summary = json.loads(printed.getvalue().splitlines()[-1])
     print("\n" + "\n".join(f"  {table:12}{rows:>10,} rows" for table, rows in summary["rows"].items()))
     print(f"\n  {summary['verdict']}  in {time.monotonic() - began:.0f} s; look at the report: {summary['report']}")
-    print(f"  which lenses can be found: {out / 'demo' / 'report' / args.tier / 'selection.html'}\n")
+    print(f"  which lenses can be found: {out / 'demo' / 'report' / tier.name / 'selection.html'}\n")
     print(json.dumps(summary), flush=True)
     return verdict
 

@@ -98,7 +98,7 @@ class Job:
         return sorted((s, found.count(s)) for s in set(found))
 
     def levels(self, frames: dict[str, dict]) -> None:
-        most = max(Counter(t["band"] for t in self.tiles if t["level"] == len(self.recipe.level) - 1).values())
+        most = max(Counter(t["band"] for t in self.tiles if t["level"] == len(self.recipe.level) - 1).values(), default=0)
         if most > 1 and (self.recipe.polish.two_pass or self.recipe.polish.equalise_rgb):
             raise InputError(f"polish.two_pass and polish.equalise_rgb need the mosaic in one tile, it has {most}: raise lattice.tile_pix")
         for number in range(len(self.recipe.level)):

@@ -5,10 +5,9 @@ from scipy import ndimage
 
 from lib.frames.engine import Input, Where
 
-IMAGES = 20
 BRIGHT_SIGMA, SMOOTH_PIX = 10.0, 25  # a star's peak over what is smooth around it
 REACH_PIX, WINDOW_PIX = 6, 1.6
-LEAST, MOST = 10, 300  # stars of an image
+LEAST, MOST = 10, 300  # stars of an image that are looked at
 KNOWN_PX = 0.03  # a median that is known no better, by its stars' scatter, counts less, as much
 
 
@@ -18,7 +17,7 @@ def apart(science, counts, wcs, images: list[Input], where: Where) -> dict[str, 
     Only where ``counts`` (ny, nx) tells of two frames or more: one alone is the mosaic, wherever it lies.
     """
     mosaic, found = np.where(counts >= 2, _above(science), np.float32(np.nan)), {}
-    for one in images[:IMAGES]:
+    for one in images:
         noise, shifts = float(np.linalg.norm(one.sigma)) / len(one.sigma), []
         for x, y in _stars(_above(one.load(where).pixels), noise):
             u, v = (float(w) for w in wcs.all_world2pix(*one.wcs.all_pix2world(x, y, 0), 0))

@@ -13,7 +13,7 @@ from lib.frames.engine import Input, Where
 from lib.mosaic import lattice
 from lib.mosaic.lattice import Window
 
-IMAGES = 60  # of a tile
+IMAGES = 60  # of a tile; of more every second, third, ...: pairs grow as the square
 POINTS, ALL_POINTS = 6000, 3_000_000  # of an overlap, and of all of a tile's
 LEAST, ENOUGH = 100, 2000  # the median of ENOUGH differences is known to 0.04 of the noise; steps of fewer count less, as their root
 
@@ -21,7 +21,7 @@ LEAST, ENOUGH = 100, 2000  # the median of ENOUGH differences is known to 0.04 o
 def apart(tile: dict, science, images: list[Input], where: Where) -> dict[tuple[str, str, int], float]:
     """The steps of a tile, ``{(image, other, plane): in units of a pixel's noise}``; ``science`` (planes, ny, nx) are its pixels on disk."""
     grid, whole = plan.lattice_of(tile), plan.window_of(tile)
-    images = images[:IMAGES]
+    images = images[:: max(1, -(-len(images) // IMAGES))]
     prints = {one.name: lattice.footprint(grid, one.wcs, one.shape) & whole for one in images}
     boxes = {(name, name): box for name, box in prints.items()} | {
         (a, b): prints[a] & prints[b] for a, b in combinations(sorted(prints), 2)

@@ -207,3 +207,17 @@ def test_torch_loaders_share_an_epoch(small, truth, loaders):
     assert orders[0] != orders[1]
     shared = [t for part in parts for t in ids(torch_data.DataLoader(part, batch_size=None, num_workers=loaders))]
     assert Counter(shared) == Counter(list(truth))
+
+
+def test_torch_workers_read_a_bucket_unless_they_were_forked(small, truth, s3_bucket):
+    torch_data = pytest.importorskip("torch.utils.data", reason="PyTorch, the extra `torch`, is not installed")
+    from lib.reader import tensors
+
+    far = Dataset.at(s3_bucket, "copy", "tiny")
+    for file in small.place.files():
+        far.place.put(file.name, small.place.read(file.name))
+    data = tensors.Batches(reader.Stamps(far, batch_size=7))
+    how = {"batch_size": None, "num_workers": 2}
+    with pytest.raises(ConfigError, match="forkserver"):
+        list(torch_data.DataLoader(data, **how, multiprocessing_context="fork"))
+    assert Counter(ids(torch_data.DataLoader(data, **how, multiprocessing_context="forkserver"))) == Counter(list(truth))
