@@ -40,7 +40,7 @@ def scores(x: np.ndarray, y: np.ndarray, groups: np.ndarray, seed: int = 0) -> n
     model = HistGradientBoostingClassifier(max_iter=60, min_samples_leaf=leaf, random_state=seed)
     # a thread a fold: those inside of a fold wait for each other, and are ten times slower where a core is busy
     with threadpool_limits(1), parallel_config("threading", n_jobs=-1):
-        return cross_val_predict(model, x, y, groups=groups, cv=folds, method="predict_proba")[:, 1]
+        return cross_val_predict(model, x, y, cv=folds, method="predict_proba")[:, 1]
 
 
 def _folds(y: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:

@@ -112,8 +112,8 @@ def line(x, y, ratio: float, weight) -> tuple[float, float]:
 
     Deming's closed form: the slope that minimises the distance to the line in units of the noise.
 
-    >>> x = np.linspace(0.0, 1.0, 5)
-    >>> [round(float(v), 12) for v in line(x, 3.0 * x + 1.0, 1.0, np.ones(5))]
+    >>> x = np.linspace(0.0, 1.0, 50)
+    >>> [round(float(v), 12) for v in line(x, 3.0 * x + 1.0, 1.0, np.ones(50))]
     [3.0, 1.0]
     """
     total = weight.sum()

@@ -23,7 +23,7 @@ def dataset(request, tmp_path):
 def negatives(score: float):
     values = {
         "rank": [1, 2], "galaxy_id": [5, 6], "split": ["train", "val"], "task_id": ["a", "b"], "role": ["paired_control"] * 2,
-        "score": [score, score], "threshold": [0.5] * 2, "false_positive_rate": [0.01] * 2, "n_controls": [200] * 2,
+        "score": [score, score], "threshold": [0.5] * 2, "false_positive_rate": [0.01] * 2, "n_controls": [200] * 2, "kind": ["scored"] * 2,
     }  # fmt: skip
     return rows.table(values, schemas.NEGATIVES)
 
