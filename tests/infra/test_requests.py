@@ -51,6 +51,14 @@ def test_a_cluster_ends_by_itself_and_falls_back_from_spot():
     assert limits["MaximumCapacityUnits"] == 30 and limits["MaximumCoreCapacityUnits"] == 1
 
 
+def test_only_machines_with_a_gpu_are_told_to_look_for_one():
+    (told,) = watch.requests(asked("mosaic-gpu"))
+    *others, task = told["Instances"]["InstanceFleets"]
+    assert "resource-plugins" not in json.dumps([told["Configurations"], others])
+    assert all("resource-plugins" in json.dumps(kind["Configurations"]) for kind in task["InstanceTypeConfigs"])
+    assert "yarn.resource-types" in json.dumps(told["Configurations"]), "the resource manager counts them"
+
+
 def test_the_line_is_the_same_on_all_clusters_but_for_the_driver():
     made = asked("debug")
     argv = dag.argv(dag.steps(made.where)[0], made.where)
