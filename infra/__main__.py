@@ -81,7 +81,7 @@ def planned(args) -> dict:
     """The plan's figures, told to people on the way."""
     made = machines(args)
     if args.recipe:
-        told = plan.only_hours(made, where_of(args).recipe, costs.load())
+        told = plan.only_hours(made, where_of(args).recipe, sum(step.when == "recipe" for step in dag.STEPS), costs.load())
     else:
         tier = tiers.load(args.tier)
         found = estimate(Dataset.at(args.root or "out", args.dataset or "plan", tier.name), tier, None)
@@ -97,7 +97,7 @@ def submit(args) -> int:
     dag.steps(where)
     found = aws.stack(args.stack)
     told = planned(args)
-    if told["dollars_to"] > args.budget:
+    if not told["dollars_to"] <= args.budget:  # nan is no budget
         raise ConfigError(f"this may cost {told['dollars_to']:g} dollars, --budget is {args.budget:g}: nothing is started")
     if where.tier and not args.dry_run:
         promotion.require(dataset, tiers.load(args.tier), None)

@@ -79,7 +79,8 @@ def _configurations(made: Cluster) -> list[dict]:
 
 
 def _step(asked: Asked, step: dag.Step) -> dict:
-    args = line.spark_submit(asked.cluster, asked.files, dag.argv(step, asked.where))
+    limit = ["timeout", f"{asked.cluster.timeout_hours}h"]  # the step fails then, and the cluster ends with it
+    args = [*limit, *line.spark_submit(asked.cluster, asked.files, dag.argv(step, asked.where))]
     return {"Name": step.job, "ActionOnFailure": "TERMINATE_CLUSTER", "HadoopJarStep": {"Jar": "command-runner.jar", "Args": args}}
 
 
