@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
             verb.add_argument("--bricks", type=int, default=0, metavar="N", help="bricks that the survey has, where fewer than the sky's")
         if name == "submit":
             verb.add_argument("--budget", type=float, required=True, metavar="DOLLARS", help="start nothing that may cost more")
+            verb.add_argument("--replace", action="store_true", help="make anew what was made from other inputs or with other settings")
             verb.add_argument("--dry-run", action="store_true", help="print what would be asked for, as JSON, and ask for nothing")
             verb.add_argument(
                 "--no-wait", action="store_true", help="do not stay until it is done (Serverless: run it again for the next step)"
@@ -103,10 +104,10 @@ def submit(args) -> int:
         promotion.require(dataset, tiers.load(args.tier), None)
     files = ship.made(made, args.tier, args.recipe)
     if args.dry_run:
-        asked = aws.Asked(made, where, ship.addresses(files, found.artifacts), found)
+        asked = aws.Asked(made, where, ship.addresses(files, found.artifacts), found, args.replace)
         print(json.dumps(watch.requests(asked), indent=1))
         return 0
-    asked = aws.Asked(made, where, ship.put(files, at(found.artifacts)), found)
+    asked = aws.Asked(made, where, ship.put(files, at(found.artifacts)), found, args.replace)
     return watch.submit(asked, wait=not args.no_wait)
 
 

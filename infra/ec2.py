@@ -5,7 +5,7 @@ from infra.aws import Asked, State, client, run_name
 from infra.cluster import Cluster, Ec2, Fleet
 from lib.errors import ConfigError
 
-LIVE = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING"]
+LIVE = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING"]  # one that is ending takes no steps
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "INTERRUPTED")
 COUNTED: list[dict] = [  # on all machines: YARN counts GPUs
     {"Classification": "yarn-site", "Properties": {"yarn.resource-types": "yarn.io/gpu"}},
@@ -80,7 +80,7 @@ def _configurations(made: Cluster) -> list[dict]:
 
 def _step(asked: Asked, step: dag.Step) -> dict:
     limit = ["timeout", f"{asked.cluster.timeout_hours}h"]  # the step fails then, and the cluster ends with it
-    args = [*limit, *line.spark_submit(asked.cluster, asked.files, dag.argv(step, asked.where))]
+    args = [*limit, *line.spark_submit(asked.cluster, asked.files, asked.argv(step))]
     return {"Name": step.job, "ActionOnFailure": "TERMINATE_CLUSTER", "HadoopJarStep": {"Jar": "command-runner.jar", "Args": args}}
 
 

@@ -32,7 +32,7 @@ def application(asked: Asked) -> dict:
 
 def job_run(asked: Asked, application_id: str, step: dag.Step) -> dict:
     """What EMR Serverless is asked for (StartJobRun)."""
-    made, args = asked.cluster, dag.argv(step, asked.where)
+    made, args = asked.cluster, asked.argv(step)
     assert made.serverless is not None
     python = {f"spark.{who}.{name}": line.PYTHON for who, name in (("emr-serverless.driverEnv", "PYSPARK_DRIVER_PYTHON"),
               ("emr-serverless.driverEnv", "PYSPARK_PYTHON"), ("executorEnv", "PYSPARK_PYTHON"))}  # fmt: skip
