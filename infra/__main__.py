@@ -50,6 +50,7 @@ def parser() -> argparse.ArgumentParser:
             verb.add_argument("--bricks", type=int, default=0, metavar="N", help="bricks that the survey has, where fewer than the sky's")
         if name == "submit":
             verb.add_argument("--budget", type=float, required=True, metavar="DOLLARS", help="start nothing that may cost more")
+            verb.add_argument("--replace", action="store_true", help="make anew what was made from other inputs or with other settings")
             verb.add_argument("--dry-run", action="store_true", help="print what would be asked for, as JSON, and ask for nothing")
             verb.add_argument(
                 "--no-wait", action="store_true", help="do not stay until it is done (Serverless: run it again for the next step)"
@@ -81,7 +82,7 @@ def planned(args) -> dict:
     """The plan's figures, told to people on the way."""
     made = machines(args)
     if args.recipe:
-        told = plan.only_hours(made, where_of(args).recipe, costs.load())
+        told = plan.only_hours(made, where_of(args).recipe, sum(step.when == "recipe" for step in dag.STEPS), costs.load())
     else:
         tier = tiers.load(args.tier)
         found = estimate(Dataset.at(args.root or "out", args.dataset or "plan", tier.name), tier, None)
@@ -97,16 +98,16 @@ def submit(args) -> int:
     dag.steps(where)
     found = aws.stack(args.stack)
     told = planned(args)
-    if told["dollars_to"] > args.budget:
+    if not told["dollars_to"] <= args.budget:  # nan is no budget
         raise ConfigError(f"this may cost {told['dollars_to']:g} dollars, --budget is {args.budget:g}: nothing is started")
     if where.tier and not args.dry_run:
         promotion.require(dataset, tiers.load(args.tier), None)
     files = ship.made(made, args.tier, args.recipe)
     if args.dry_run:
-        asked = aws.Asked(made, where, ship.addresses(files, found.artifacts), found)
+        asked = aws.Asked(made, where, ship.addresses(files, found.artifacts), found, args.replace)
         print(json.dumps(watch.requests(asked), indent=1))
         return 0
-    asked = aws.Asked(made, where, ship.put(files, at(found.artifacts)), found)
+    asked = aws.Asked(made, where, ship.put(files, at(found.artifacts)), found, args.replace)
     return watch.submit(asked, wait=not args.no_wait)
 
 

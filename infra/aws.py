@@ -58,6 +58,7 @@ class Asked:
     where: dag.Where
     files: Shipped
     stack: Stack
+    replace: bool = False  # make anew what was made with other settings, or from other inputs
 
     @property
     def name(self) -> str:
@@ -66,7 +67,10 @@ class Asked:
     @property
     def digest(self) -> str:
         """Equal runs, equal digests."""
-        return config.digest([config.plain(self.cluster), config.plain(self.where), config.plain(self.files)])
+        return config.digest([config.plain(self.cluster), config.plain(self.where), config.plain(self.files), self.replace])
+
+    def argv(self, step: dag.Step) -> list[str]:
+        return dag.argv(step, self.where, self.replace)
 
     @property
     def tags(self) -> dict[str, str]:

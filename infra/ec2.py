@@ -5,10 +5,15 @@ from infra.aws import Asked, State, client, run_name
 from infra.cluster import Cluster, Ec2, Fleet
 from lib.errors import ConfigError
 
-LIVE = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING", "TERMINATING"]
+LIVE = ["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING"]  # one that is ending takes no steps
 OVER = ("COMPLETED", "FAILED", "CANCELLED", "INTERRUPTED")
-GPU: list[dict] = [  # YARN counts GPUs, gives each container its own, and shows it no other
-    {"Classification": "yarn-site", "Properties": {"yarn.nodemanager.resource-plugins": "yarn.io/gpu", "yarn.resource-types": "yarn.io/gpu",
+COUNTED: list[dict] = [  # on all machines: YARN counts GPUs
+    {"Classification": "yarn-site", "Properties": {"yarn.resource-types": "yarn.io/gpu"}},
+    {"Classification": "capacity-scheduler", "Properties": {"yarn.scheduler.capacity.resource-calculator":
+        "org.apache.hadoop.yarn.util.resource.DominantResourceCalculator"}},
+]  # fmt: skip
+GPU: list[dict] = [  # on those that have one: each container is given its own and shown no other; a node without a GPU would not start so
+    {"Classification": "yarn-site", "Properties": {"yarn.nodemanager.resource-plugins": "yarn.io/gpu",
         "yarn.nodemanager.resource-plugins.gpu.allowed-gpu-devices": "auto", "yarn.nodemanager.resource-plugins.gpu.path-to-discovery-executables": "/usr/bin",
         "yarn.nodemanager.linux-container-executor.cgroups.mount": "true", "yarn.nodemanager.linux-container-executor.cgroups.mount-path": "/sys/fs/cgroup",
         "yarn.nodemanager.linux-container-executor.cgroups.hierarchy": "yarn",
@@ -16,8 +21,6 @@ GPU: list[dict] = [  # YARN counts GPUs, gives each container its own, and shows
     {"Classification": "container-executor", "Properties": {}, "Configurations": [
         {"Classification": "gpu", "Properties": {"module.enabled": "true"}},
         {"Classification": "cgroups", "Properties": {"root": "/sys/fs/cgroup", "yarn-hierarchy": "yarn"}}]},
-    {"Classification": "capacity-scheduler", "Properties": {"yarn.scheduler.capacity.resource-calculator":
-        "org.apache.hadoop.yarn.util.resource.DominantResourceCalculator"}},
 ]  # fmt: skip
 ON_CORE = {"yarn.node-labels.enabled": "true", "yarn.node-labels.am.default-node-label-expression": "CORE"}  # no driver on spot
 
@@ -44,15 +47,17 @@ def request(asked: Asked) -> dict:
 
 def _fleets(made: Cluster, ec2: Ec2) -> list[dict]:
     named = {"MASTER": ec2.primary, "CORE": ec2.core} | ({"TASK": ec2.task} if ec2.task else {})
-    return [_fleet(kind, fleet, made.architecture, ec2) for kind, fleet in named.items()]
+    gpus = "TASK" if ec2.task else "CORE"
+    return [_fleet(kind, fleet, made.architecture, ec2, GPU if made.gpu and kind == gpus else []) for kind, fleet in named.items()]
 
 
-def _fleet(kind: str, fleet: Fleet, architecture: str, ec2: Ec2) -> dict:
+def _fleet(kind: str, fleet: Fleet, architecture: str, ec2: Ec2, settings: list[dict]) -> dict:
     disk = {"VolumeSpecification": {"VolumeType": "gp3", "SizeInGB": ec2.disk_gb}, "VolumesPerInstance": 1}
     out: dict = {
         "Name": kind.lower(), "InstanceFleetType": kind, "TargetOnDemandCapacity": fleet.on_demand, "TargetSpotCapacity": fleet.spot,
         "InstanceTypeConfigs": [{"InstanceType": name, "EbsConfiguration": {"EbsBlockDeviceConfigs": [disk]}}
-                                | ({} if kind == "MASTER" else {"WeightedCapacity": 1}) for name in fleet.types[architecture]],
+                                | ({} if kind == "MASTER" else {"WeightedCapacity": 1})
+                                | ({"Configurations": settings} if settings else {}) for name in fleet.types[architecture]],
     }  # fmt: skip
     how: dict = {"OnDemandSpecification": {"AllocationStrategy": "lowest-price"}}
     if fleet.spot:
@@ -69,12 +74,13 @@ def _limits(ec2: Ec2) -> dict:
 
 def _configurations(made: Cluster) -> list[dict]:
     plain: list[dict] = [{"Classification": "yarn-site", "Properties": {}}]
-    yarn, *others = GPU if made.gpu else plain
+    yarn, *others = COUNTED if made.gpu else plain
     return [yarn | {"Properties": yarn["Properties"] | ON_CORE}, *others]
 
 
 def _step(asked: Asked, step: dag.Step) -> dict:
-    args = line.spark_submit(asked.cluster, asked.files, dag.argv(step, asked.where))
+    limit = ["timeout", f"{asked.cluster.timeout_hours}h"]  # the step fails then, and the cluster ends with it
+    args = [*limit, *line.spark_submit(asked.cluster, asked.files, asked.argv(step))]
     return {"Name": step.job, "ActionOnFailure": "TERMINATE_CLUSTER", "HadoopJarStep": {"Jar": "command-runner.jar", "Args": args}}
 
 

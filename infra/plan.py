@@ -26,7 +26,12 @@ def priced(cluster: Cluster, costs: Costs) -> float:
 
 
 def _fleets(ec2: Ec2) -> tuple[Fleet, ...]:
-    return (ec2.primary, *ec2.fleets)
+    """Those of the cluster when it has grown to ``machines_max``: by task machines, spot where there are such."""
+    more = ec2.machines_max - ec2.machines
+    if not ec2.task or not more:
+        return (ec2.primary, *ec2.fleets)
+    kind = "spot" if ec2.task.spot else "on_demand"
+    return (ec2.primary, ec2.core, replace(ec2.task, **{kind: getattr(ec2.task, kind) + more}))
 
 
 def _fleet(fleet: Fleet, cluster: Cluster, costs: Costs) -> float:
@@ -73,11 +78,11 @@ def figures(cluster: Cluster, estimate: Estimate, costs: Costs) -> dict:
     )
 
 
-def only_hours(cluster: Cluster, name: str, costs: Costs) -> dict:
-    """Of a mosaic, whose rates on these machines nobody has measured: the price of an hour, and at most of the hours it may take."""
-    an_hour = priced(cluster, costs)
-    return {"recipe": name, "cluster": cluster.name, "dollars_an_hour": round(an_hour, 2), "hours_to": cluster.timeout_hours,
-            "dollars_to": math.ceil(priced(cluster, costs.at("high")) * cluster.timeout_hours), "prices": "lib/costs.toml",
+def only_hours(cluster: Cluster, name: str, steps: int, costs: Costs) -> dict:
+    """Of a mosaic, whose rates on these machines nobody has measured: the price of an hour, and of the hours after which its steps are ended."""
+    an_hour, hours = priced(cluster, costs), steps * cluster.timeout_hours
+    return {"recipe": name, "cluster": cluster.name, "dollars_an_hour": round(an_hour, 2), "hours_to": hours,
+            "dollars_to": math.ceil(priced(cluster, costs.at("high")) * hours), "prices": "lib/costs.toml",
             "prices_date": costs.core_hour.date}  # fmt: skip
 
 
@@ -85,7 +90,8 @@ def lines(told: dict) -> list[str]:
     """For people."""
     if "recipe" in told:
         return [
-            f"plan of recipe {told['recipe']} on {told['cluster']}: {told['dollars_an_hour']} dollars an hour; how long it takes nobody has measured"
+            f"plan of recipe {told['recipe']} on {told['cluster']}: {told['dollars_an_hour']} dollars an hour with all machines",
+            f"  how long it takes nobody has measured; its steps are ended after {told['hours_to']} hours together: {told['dollars_to']} dollars at most",
         ]
     out = [f"plan of tier {told['tier']} on {told['cluster']} ({told['dollars_an_hour']} dollars an hour with all machines)"]
     out += [f"  {'rows':12}{told['rows']:>14,}  {told['rows_are']}", f"  {'bricks':12}{told['bricks']:>14,}  {told['bricks_are']}"]

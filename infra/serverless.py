@@ -1,13 +1,18 @@
 """EMR Serverless: an application for a cluster's file, a job run for a step; steps are started one after the other from here."""
 
+import time
+from collections.abc import Callable
+
 from infra import dag, line
 from infra.aws import Asked, State, client, run_name
 from infra.cluster import Cluster
-from lib.errors import ConfigError
+from lib.errors import ConfigError, InputError
 
 GONE = ("TERMINATED",)
+STILL = ("CREATED", "STOPPED")  # of an application: it may be removed
 OVER = ("SUCCESS", "FAILED", "CANCELLED")
 LIVE = ["SUBMITTED", "PENDING", "SCHEDULED", "RUNNING", "QUEUED"]
+EVERY_S, PATIENCE_S = 5.0, 600.0  # of a teardown
 
 
 def application(asked: Asked) -> dict:
@@ -27,7 +32,7 @@ def application(asked: Asked) -> dict:
 
 def job_run(asked: Asked, application_id: str, step: dag.Step) -> dict:
     """What EMR Serverless is asked for (StartJobRun)."""
-    made, args = asked.cluster, dag.argv(step, asked.where)
+    made, args = asked.cluster, asked.argv(step)
     assert made.serverless is not None
     python = {f"spark.{who}.{name}": line.PYTHON for who, name in (("emr-serverless.driverEnv", "PYSPARK_DRIVER_PYTHON"),
               ("emr-serverless.driverEnv", "PYSPARK_PYTHON"), ("executorEnv", "PYSPARK_PYTHON"))}  # fmt: skip
@@ -50,6 +55,10 @@ def run_of(digest: str, job: str) -> str:
     return f"{job}-{digest}"
 
 
+def job_of(run: str) -> str:
+    return run.rpartition("-")[0]
+
+
 def latest(cluster: Cluster, where: dag.Where) -> str:
     """The application of a run; '' if there is none."""
     for page in client("emr-serverless").get_paginator("list_applications").paginate():
@@ -70,7 +79,7 @@ def submit(asked: Asked) -> str:
 
 
 def go_on(asked: Asked, application_id: str) -> list[State]:
-    """Start the next step, unless one is under way or a step of before failed in this session; how each is."""
+    """Start the first step that is not done, anew if it failed, unless one is under way; how each is."""
     known = {s.step: s for s in status(application_id)[1:]}
     if other := [s.step for s in known.values() if s.state not in OVER and not s.step.endswith(asked.digest)]:
         raise ConfigError(f"application {application_id} runs {other[0]} with other files or settings: wait, or python -m infra cancel")
@@ -84,15 +93,17 @@ def go_on(asked: Asked, application_id: str) -> list[State]:
     return status(application_id)
 
 
+def job_runs(application_id: str) -> list[dict]:
+    """All of an application, the oldest first."""
+    pages = client("emr-serverless").get_paginator("list_job_runs").paginate(applicationId=application_id)
+    return sorted((run for page in pages for run in page["jobRuns"]), key=lambda run: run["createdAt"])
+
+
 def status(application_id: str) -> list[State]:
-    """The application's state, and that of the newest job run of each name, the oldest first."""
+    """The application's state, and that of the newest run of each job, the oldest first."""
     emr = client("emr-serverless")
     whole = emr.get_application(applicationId=application_id)["application"]
-    newest: dict[str, dict] = {}
-    for page in emr.get_paginator("list_job_runs").paginate(applicationId=application_id):
-        for run in page["jobRuns"]:
-            if run["name"] not in newest or run["createdAt"] > newest[run["name"]]["createdAt"]:
-                newest[run["name"]] = run
+    newest = {job_of(run["name"]): run for run in job_runs(application_id)}
     found = [State("application", whole["state"], application_id, whole.get("stateDetails") or "")]
     runs = sorted(newest.values(), key=lambda r: r["createdAt"])
     return found + [State(r["name"], r["state"], r["id"], (r.get("stateDetails") or "") if r["state"] == "FAILED" else "") for r in runs]
@@ -100,18 +111,33 @@ def status(application_id: str) -> list[State]:
 
 def cancel(application_id: str) -> list[str]:
     """Stop the job runs that are not over."""
-    waiting = [s.id for s in status(application_id)[1:] if s.state not in OVER]
+    waiting = [run["id"] for run in job_runs(application_id) if run["state"] not in OVER]
     for run in waiting:
         client("emr-serverless").cancel_job_run(applicationId=application_id, jobRunId=run)
     return waiting
 
 
 def end(application_id: str) -> None:
-    """Stop the application and remove it."""
+    """Stop the application and remove it: what is under way takes its time to end, and only what stands still can be removed."""
     emr = client("emr-serverless")
     cancel(application_id)
-    emr.stop_application(applicationId=application_id)
+    _until(lambda: all(run["state"] in OVER for run in job_runs(application_id)), f"the job runs of application {application_id} to end")
+    if not _still(application_id):
+        emr.stop_application(applicationId=application_id)
+    _until(lambda: _still(application_id), f"application {application_id} to stop")
     emr.delete_application(applicationId=application_id)
+
+
+def _still(application_id: str) -> bool:
+    return client("emr-serverless").get_application(applicationId=application_id)["application"]["state"] in STILL
+
+
+def _until(so: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not so():
+        if time.monotonic() > end:
+            raise InputError(f"waited {PATIENCE_S:g} s for {what}: teardown again goes on")
+        time.sleep(EVERY_S)
 
 
 def log_folder(application_id: str, step: State) -> str:

@@ -102,7 +102,7 @@ def test_debug_on_ec2_is_asked_for_once_and_ends_without_a_trace(made, on_ec2, c
     assert cluster.release_label == "emr-spark-8.0.0" and cluster.log_uri == made.logs
     names = {o["Key"] for o in boto3.client("s3").list_objects_v2(Bucket=made.Bucket, Prefix="artifacts/")["Contents"]}
     line = cluster.steps[0].args
-    assert line[0] == "spark-submit" and {line[line.index(f) + 1] for f in ("--py-files",)} <= {f"s3://{made.Bucket}/{n}" for n in names}
+    assert line[:3] == ["timeout", "12h", "spark-submit"] and {line[line.index(f) + 1] for f in ("--py-files",)} <= {f"s3://{made.Bucket}/{n}" for n in names}
     assert len(names) == 4
 
     assert infra.main(["submit", *run(made, "--no-wait"), *on_ec2]) == 0, "the same again is the same run"
@@ -179,6 +179,60 @@ def test_debug_on_serverless_goes_step_by_step_and_leaves_nothing(made, serverle
     assert [a for a in left if a["state"] != "TERMINATED"] == []
 
 
+def test_a_teardown_waits_until_what_runs_has_ended_and_the_application_stands_still(made, serverless, monkeypatch):
+    """moto cancels and stops at once; EMR Serverless takes its time, and refuses to stop or remove before."""
+    assert infra.main(["submit", *run(made), *serverless]) == 0
+    backend = emrserverless_backends[ACCOUNT][REGION]
+    (application,) = backend.applications.values()
+    runs = backend.job_runs[application.id]
+    runs[0].state = "RUNNING"
+    listed, found, stop, delete = backend.list_job_runs, backend.get_application, backend.stop_application, backend.delete_application
+    asked = {"list": 0, "get": 0}
+
+    def list_job_runs(**how):
+        asked["list"] += 1
+        if asked["list"] > 4:
+            runs[0].state = "CANCELLED"
+        return listed(**how)
+
+    def get_application(application_id):
+        asked["get"] += 1
+        if application.state == "STOPPING" and asked["get"] > 4:
+            stop(application_id)
+        return found(application_id)
+
+    def stop_application(application_id):
+        assert runs[0].state == "CANCELLED", "stopped while a job runs"
+        application.state = "STOPPING"
+
+    def delete_application(application_id):
+        assert application.state == "STOPPED", "removed while it stops"
+        delete(application_id)
+
+    monkeypatch.setattr(backend, "list_job_runs", list_job_runs)
+    monkeypatch.setattr(backend, "cancel_job_run", lambda application_id, job_run_id: (application_id, job_run_id))
+    monkeypatch.setattr(backend, "get_application", get_application)
+    monkeypatch.setattr(backend, "stop_application", stop_application)
+    monkeypatch.setattr(backend, "delete_application", delete_application)
+    monkeypatch.setattr("infra.serverless.EVERY_S", 0.01)
+    assert infra.main(["teardown", *FLAGS, *serverless]) == 0
+    assert application.state == "TERMINATED" or application.id not in backend.applications
+
+
+def test_status_tells_the_newest_run_of_each_job_only(made, serverless, capsys):
+    assert infra.main(["submit", *run(made), *serverless]) == 0
+    (application,) = emrserverless_backends[ACCOUNT][REGION].applications.values()
+    runs = emrserverless_backends[ACCOUNT][REGION].job_runs[application.id]
+    other = [f.replace("dr10/south", "dr10/north") for f in run(made)]
+    for r in runs[3:]:
+        r.state = "FAILED"
+    assert infra.main(["submit", *other, *serverless]) == 0
+    capsys.readouterr()
+    assert len(runs) == 10 and infra.main(["status", *FLAGS, *serverless]) == 0
+    said = capsys.readouterr().out
+    assert "FAILED" not in said and len(said.splitlines()) == 6
+
+
 def test_the_end_of_a_failed_steps_log_is_shown(made, on_ec2, capsys):
     assert infra.main(["submit", *run(made, "--no-wait"), *on_ec2]) == 0
     (cluster,) = emr().clusters.values()
@@ -193,8 +247,9 @@ def test_the_end_of_a_failed_steps_log_is_shown(made, on_ec2, capsys):
     assert infra.main(["logs", *FLAGS, *on_ec2, "--step", "parent"]) == 3
 
 
-def test_nothing_starts_above_the_budget(made, on_ec2, capsys):
-    flags = [f if f != "5" else "0.01" for f in run(made)]
+@pytest.mark.parametrize("budget", ["0.01", "nan"])
+def test_nothing_starts_above_the_budget(made, on_ec2, capsys, budget):
+    flags = [f if f != "5" else budget for f in run(made)]
     assert infra.main(["submit", *flags, *on_ec2]) == 2
     assert "nothing is started" in capsys.readouterr().err and not emr().clusters
 

@@ -74,7 +74,13 @@ def test_a_machine_without_a_price_is_named():
 
 def test_of_a_mosaic_an_hour_is_priced_and_no_time_is_made_up(capsys):
     found = told(["--recipe", "survey"], capsys)
-    assert found["cluster"] == "mosaic-gpu" and "minutes" not in found and found["dollars_to"] >= 12 * found["dollars_an_hour"]
+    assert found["cluster"] == "mosaic-gpu" and "minutes" not in found and found["hours_to"] == 3 * 12 and found["dollars_to"] >= 36 * found["dollars_an_hour"]
+
+
+def test_machines_that_scaling_may_add_are_priced():
+    made, c = cluster.load("train"), costs.load()
+    more = dataclasses.replace(made, ec2=dataclasses.replace(made.ec2, machines_max=40))
+    assert plan.priced(more, c) - plan.priced(made, c) == pytest.approx(10 * 0.3264 * (c.spot_share.value + c.emr_share.value))
 
 
 def test_a_figure_with_one_bound_is_refused():

@@ -1,5 +1,6 @@
 """What EMR is asked for, to the letter: ``ARCMILL_GOLDEN=write`` writes the files that the requests are compared with."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -51,6 +52,14 @@ def test_a_cluster_ends_by_itself_and_falls_back_from_spot():
     assert limits["MaximumCapacityUnits"] == 30 and limits["MaximumCoreCapacityUnits"] == 1
 
 
+def test_only_machines_with_a_gpu_are_told_to_look_for_one():
+    (told,) = watch.requests(asked("mosaic-gpu"))
+    *others, task = told["Instances"]["InstanceFleets"]
+    assert "resource-plugins" not in json.dumps([told["Configurations"], others])
+    assert all("resource-plugins" in json.dumps(kind["Configurations"]) for kind in task["InstanceTypeConfigs"])
+    assert "yarn.resource-types" in json.dumps(told["Configurations"]), "the resource manager counts them"
+
+
 def test_the_line_is_the_same_on_all_clusters_but_for_the_driver():
     made = asked("debug")
     argv = dag.argv(dag.steps(made.where)[0], made.where)
@@ -59,6 +68,16 @@ def test_the_line_is_the_same_on_all_clusters_but_for_the_driver():
     assert here[3:] == there[5:] and here[-len(argv) :] == argv
     sent = serverless.job_run(made, "a", dag.steps(made.where)[0])["jobDriver"]["sparkSubmit"]
     assert sent["entryPointArguments"] == argv and sent["sparkSubmitParameters"].startswith(" ".join(line.flags(made.cluster, made.files)))
+
+
+def test_a_run_that_replaces_is_another_and_its_jobs_are_told_so():
+    made = asked("debug")
+    anew = dataclasses.replace(made, replace=True)
+    assert anew.digest != made.digest
+    for kind in ("train", "debug"):
+        told = [step for step in dag.steps(asked(kind).where) if step.again]
+        plain, replacing = (json.dumps(watch.requests(dataclasses.replace(asked(kind), replace=r))) for r in (False, True))
+        assert plain.count('"--replace"') == 0 and replacing.count('"--replace"') == len(told) == 4
 
 
 def test_equal_runs_have_equal_digests_and_others_have_not():
