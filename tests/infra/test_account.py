@@ -102,7 +102,9 @@ def test_debug_on_ec2_is_asked_for_once_and_ends_without_a_trace(made, on_ec2, c
     assert cluster.release_label == "emr-spark-8.0.0" and cluster.log_uri == made.logs
     names = {o["Key"] for o in boto3.client("s3").list_objects_v2(Bucket=made.Bucket, Prefix="artifacts/")["Contents"]}
     line = cluster.steps[0].args
-    assert line[:3] == ["timeout", "12h", "spark-submit"] and {line[line.index(f) + 1] for f in ("--py-files",)} <= {f"s3://{made.Bucket}/{n}" for n in names}
+    assert line[:3] == ["timeout", "12h", "spark-submit"] and {line[line.index(f) + 1] for f in ("--py-files",)} <= {
+        f"s3://{made.Bucket}/{n}" for n in names
+    }
     assert len(names) == 4
 
     assert infra.main(["submit", *run(made, "--no-wait"), *on_ec2]) == 0, "the same again is the same run"
