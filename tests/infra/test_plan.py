@@ -74,7 +74,12 @@ def test_a_machine_without_a_price_is_named():
 
 def test_of_a_mosaic_an_hour_is_priced_and_no_time_is_made_up(capsys):
     found = told(["--recipe", "survey"], capsys)
-    assert found["cluster"] == "mosaic-gpu" and "minutes" not in found and found["hours_to"] == 3 * 12 and found["dollars_to"] >= 36 * found["dollars_an_hour"]
+    assert (
+        found["cluster"] == "mosaic-gpu"
+        and "minutes" not in found
+        and found["hours_to"] == 3 * 12
+        and found["dollars_to"] >= 36 * found["dollars_an_hour"]
+    )
 
 
 def test_machines_that_scaling_may_add_are_priced():
