@@ -7,7 +7,7 @@ the table is declared again.
 import pyarrow as pa
 
 from lib import runs, schemas
-from lib.errors import InputError
+from lib.errors import ConfigError, InputError
 from lib.store import Dataset
 
 DATABASE = "arcmill"
@@ -99,9 +99,14 @@ def tables(dataset: Dataset) -> list[str]:
 
 
 def create(glue_client, dataset: Dataset, table: str) -> None:
-    """Declare a table, anew if it is there."""
+    """Declare a table, anew if it is there; one of other files is left alone."""
     asked = {"DatabaseName": DATABASE, "TableInput": glue(dataset, table)}
     try:
         glue_client.create_table(**asked)
     except glue_client.exceptions.AlreadyExistsException:
+        there = glue_client.get_table(DatabaseName=DATABASE, Name=name(dataset, table))["Table"]["StorageDescriptor"]["Location"]
+        if there.rstrip("/") != f"{dataset.place}/{table}":
+            raise ConfigError(
+                f"{DATABASE}.{name(dataset, table)} is the table of {there}: delete it in Glue, or name the data set otherwise"
+            ) from None
         glue_client.update_table(**asked)

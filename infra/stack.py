@@ -12,19 +12,21 @@ CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM"]
 
 
 def deploy(name: str, parameters: dict[str, str]) -> str:
-    """Make the stack, or bring it up to this template; the word for what was done."""
+    """Make the stack, or bring it up to this template, with the parameters that it has and those given; the word for what was done."""
     cloud = client("cloudformation")
-    asked = {"StackName": name, "TemplateBody": TEMPLATE.read_text(), "Capabilities": CAPABILITIES,
+    asked: dict = {"StackName": name, "TemplateBody": TEMPLATE.read_text(), "Capabilities": CAPABILITIES,
              "Parameters": [{"ParameterKey": k, "ParameterValue": v} for k, v in sorted(parameters.items())],
              "Tags": [{"Key": "arcmill", "Value": "stack"}]}  # fmt: skip
     try:
-        cloud.describe_stacks(StackName=name)
+        there = cloud.describe_stacks(StackName=name)["Stacks"][0]
     except ClientError as error:
         if error.response["Error"]["Code"] != "ValidationError":
             raise
         cloud.create_stack(**asked)
         cloud.get_waiter("stack_create_complete").wait(StackName=name)
         return "made"
+    kept = sorted(p["ParameterKey"] for p in there.get("Parameters", []) if p["ParameterKey"] not in parameters)
+    asked["Parameters"] += [{"ParameterKey": key, "UsePreviousValue": True} for key in kept]
     try:
         cloud.update_stack(**asked)
     except ClientError as error:

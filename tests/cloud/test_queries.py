@@ -14,7 +14,7 @@ from pyarrow import fs
 
 from infra import catalog
 from lib import runs, schemas
-from lib.errors import InputError
+from lib.errors import ConfigError, InputError
 from lib.store import Dataset
 from tests import servers
 
@@ -118,7 +118,7 @@ def test_the_projected_partitions_are_the_files_that_are_committed(table, tiny_d
         stray.rmdir()
 
 
-def test_glue_takes_the_tables_and_takes_them_again(tiny_dataset, tmp_path):
+def test_glue_takes_the_tables_and_takes_them_again_but_not_those_of_another_root(tiny_dataset, tmp_path, monkeypatch):
     from moto import mock_aws
 
     with mock_aws():
@@ -130,6 +130,10 @@ def test_glue_takes_the_tables_and_takes_them_again(tiny_dataset, tmp_path):
         made = {t["Name"]: t for t in glue.get_tables(DatabaseName=catalog.DATABASE)["TableList"]}
         assert set(made) == {f"set_{t}" for t in ("parent", "manifest", "stamps", "metrics", "runs")}
         kinds = {c["Name"]: c["Type"] for c in made["set_metrics"]["StorageDescriptor"]["Columns"]}
+        other = Dataset.at(str(tmp_path), tiny_dataset.name, "tiny")
+        monkeypatch.setattr("infra.catalog.glue", lambda dataset, table: {"Name": f"set_{table}"})
+        with pytest.raises(ConfigError, match=r"arcmill\.set_metrics is the table of"):
+            catalog.create(glue, other, "metrics")
         assert kinds["theta_e_arcsec"] == "float" and kinds["galaxy_id"] == "bigint" and kinds["detectable"] == "boolean"
 
 

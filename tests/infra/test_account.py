@@ -87,7 +87,19 @@ def test_the_stack_has_what_a_run_needs(made):
     told = boto3.client("emr").describe_security_configuration(Name=made.SecurityConfiguration)["SecurityConfiguration"]
     assert "'MinimumInstanceMetadataServiceVersion': 2" in told, "moto writes what it was given"
     assert made.JobRole.startswith("arn:aws:iam::") and made.Subnets == "subnet-1"
-    assert stack.deploy(aws.STACK, stack.parameters(PARAMETERS)) in ("unchanged", "updated")
+    there = boto3.client("cloudformation").describe_stacks(StackName=aws.STACK)["Stacks"][0]["Parameters"]
+    assert stack.deploy(aws.STACK, {p["ParameterKey"]: p["ParameterValue"] for p in there}) in ("unchanged", "updated")
+
+
+def test_a_stack_keeps_the_parameters_that_are_not_given(made, monkeypatch):
+    cloud, asked = boto3.client("cloudformation"), {}
+    monkeypatch.setattr(cloud, "update_stack", lambda **told: asked.update({p["ParameterKey"]: p for p in told["Parameters"]}))
+    monkeypatch.setattr(cloud, "get_waiter", lambda name: boto3.client("cloudformation").get_waiter("stack_create_complete"))
+    monkeypatch.setattr("infra.stack.client", lambda service: cloud)
+    assert stack.deploy(aws.STACK, {"MonthlyDollars": "300"}) == "updated"
+    assert asked["MonthlyDollars"] == {"ParameterKey": "MonthlyDollars", "ParameterValue": "300"}
+    others = {"SurveyBucket", "SurveyPrefix", "Email", "Vpc", "Subnets", "RouteTables"}
+    assert others <= asked.keys() and all(asked[k] == {"ParameterKey": k, "UsePreviousValue": True} for k in others)
 
 
 def test_without_a_stack_it_is_said_how_to_make_one(account, small, capsys):
@@ -109,6 +121,10 @@ def test_debug_on_ec2_is_asked_for_once_and_ends_without_a_trace(made, on_ec2, c
 
     assert infra.main(["submit", *run(made, "--no-wait"), *on_ec2]) == 0, "the same again is the same run"
     assert len(emr().clusters) == 1
+    cluster.state = "TERMINATING"
+    assert infra.main(["submit", *run(made, "--no-wait"), *on_ec2]) == 0
+    assert len(emr().clusters) == 2, "one that is ending takes no steps"
+    cluster = list(emr().clusters.values())[-1]
 
     cluster.steps[2].state = "FAILED"
     why = {"Reason": "Unknown Error", "Message": "exit code 137", "LogFile": f"{made.logs}x/stderr.gz"}

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from infra import __main__ as infra
 from infra import aws, dag, package, stack, watch
-from lib import place, store
+from lib import place, promotion, store
 from lib.errors import ArcmillError, ConfigError, Unreachable
 from tests.infra.conftest import asked
 
@@ -87,9 +87,20 @@ def api_actions() -> set[str]:
 
 
 def test_people_who_submit_may_do_what_infra_asks_for_and_nothing_else():
-    tagging = {"elasticmapreduce:AddTags", "emr-serverless:TagResource"}  # asked of those who create something with tags
+    created = {"elasticmapreduce:AddTags", "emr-serverless:TagResource"}  # asked of those who create something with tags
+    created |= {
+        f"elasticmapreduce:Put{key}"
+        for key in watch.requests(asked("train"))[0]
+        if key in ("AutoTerminationPolicy", "ManagedScalingPolicy")
+    }
     granted = {a for a in actions(statements("SubmitterPolicy")) if a.partition(":")[0] not in ("s3", "iam")}
-    assert granted == api_actions() | tagging
+    assert granted == api_actions() | created
+
+
+def test_people_who_submit_may_write_a_promotion_and_no_other_part_of_a_data_set():
+    written = [json.dumps(s["Resource"]) for s in statements("SubmitterPolicy") if "s3:PutObject" in actions([s])]
+    assert [w for w in written if "sets" in w] == ['{"Sub": "${Data.Arn}/sets/*/_promotion/*"}']
+    assert promotion.name("debug", "grid").startswith("_promotion/")
 
 
 def test_no_statement_allows_everything():
