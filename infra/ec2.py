@@ -84,12 +84,18 @@ def _step(asked: Asked, step: dag.Step) -> dict:
     return {"Name": step.job, "ActionOnFailure": "TERMINATE_CLUSTER", "HadoopJarStep": {"Jar": "command-runner.jar", "Args": args}}
 
 
-def live(cluster: Cluster, where: dag.Where) -> list[tuple[str, str]]:
-    """(id, digest) of the clusters of a run that are there, newest first."""
+def _clusters(cluster: Cluster, where: dag.Where, **asked: object) -> list[tuple[str, str]]:
+    """(id, digest) of a run's clusters, newest first."""
     name, found = f"{run_name(cluster, where)}-", []
-    for page in client("emr").get_paginator("list_clusters").paginate(ClusterStates=LIVE):
-        found += [(c["Id"], c["Name"].removeprefix(name)) for c in page["Clusters"] if c["Name"].rpartition("-")[0] + "-" == name]
-    return found
+    for page in client("emr").get_paginator("list_clusters").paginate(**asked):
+        found += [c for c in page["Clusters"] if c["Name"].rpartition("-")[0] + "-" == name]
+    found.sort(key=lambda c: c["Status"]["Timeline"]["CreationDateTime"], reverse=True)
+    return [(c["Id"], c["Name"].removeprefix(name)) for c in found]
+
+
+def live(cluster: Cluster, where: dag.Where) -> list[tuple[str, str]]:
+    """(id, digest) of the clusters of a run that take or do steps, newest first."""
+    return _clusters(cluster, where, ClusterStates=LIVE)
 
 
 def submit(asked: Asked) -> str:
@@ -102,13 +108,8 @@ def submit(asked: Asked) -> str:
 
 
 def latest(cluster: Cluster, where: dag.Where) -> str:
-    """The newest cluster of a run, ended or not; '' if there was none."""
-    name = f"{run_name(cluster, where)}-"
-    for page in client("emr").get_paginator("list_clusters").paginate():
-        for c in page["Clusters"]:
-            if c["Name"].rpartition("-")[0] + "-" == name:
-                return c["Id"]
-    return ""
+    """The cluster of a run that is there, else the newest that ended; '' if there was none."""
+    return next((c for c, _ in live(cluster, where) or _clusters(cluster, where)), "")
 
 
 def status(cluster_id: str) -> list[State]:

@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     try:
         import torch  # noqa: F401
     except ImportError:
-        print("study: PyTorch is needed: pip install torch --index-url https://download.pytorch.org/whl/cpu", file=sys.stderr)
+        print("study: PyTorch is needed: pip install torch (its CPU build is enough)", file=sys.stderr)
         return 2
     from study import steps
 

@@ -1,7 +1,7 @@
 """Stamps as PyTorch tensors: ``DataLoader(Batches(stamps), batch_size=None, num_workers=2)``; needs the extra ``torch``.
 
 Of a data set in a bucket with ``multiprocessing_context="forkserver"``: the bucket's client does not outlive a fork.
-PyTorch's CPU build, without a gigabyte of CUDA: ``pip install torch --index-url https://download.pytorch.org/whl/cpu``.
+PyTorch's CPU build is enough.
 """
 
 import os
