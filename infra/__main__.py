@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
         what.add_argument("--tier", default="", help=f"{', '.join(tiers.names())}, or a .toml file")
         what.add_argument("--recipe", default="", help="of a mosaic: its name, or a .toml file; on GPUs one with gpu = true")
         verb.add_argument("--dataset", default="" if name in ("plan", "steps") else None, required=name not in ("plan", "steps"))
-        verb.add_argument("--root", default="", required=name == "submit", help="s3:// prefix that holds the data sets")
+        verb.add_argument("--root", default="", required=name not in ("plan", "steps"), help="s3:// prefix that holds the data sets")
         verb.add_argument("--survey", default="", help="s3:// prefix of the survey")
         verb.add_argument("--frames", default="", help="s3:// prefix of a mosaic's frames")
         verb.add_argument(

@@ -20,7 +20,8 @@ from lib.errors import ArcmillError, ConfigError
 from lib.place import at
 
 STACK = "arcmill"
-PLAIN = re.compile(r"[A-Za-z0-9._~/:?=&%+,-]*")  # what no shell and no address takes for more than itself
+PLAIN = re.compile(r"[A-Za-z0-9._~/:?=&%+,-]*")  # no blank, quote or backslash, at which EMR cuts a line into words: no shell reads it
+NAME_MOST = 64  # letters of a Serverless application's name
 TAG = "arcmill"  # the tag by which all that a run started is found
 
 
@@ -95,7 +96,11 @@ class State:
 
 
 def run_name(cluster: Cluster, where: dag.Where) -> str:
-    return f"arcmill-{cluster.name}-{where.dataset}-{where.tier or where.recipe}"
+    """What a run is found by: words for people, and a hash of what it makes and on which machines."""
+    made = where.tier or where.recipe
+    mark = config.digest([cluster.name, where.root.partition("?")[0].rstrip("/"), where.dataset, made])[:8]
+    words = f"arcmill-{cluster.name}-{where.dataset}-{made}"
+    return f"{words[: NAME_MOST - len(mark) - 1]}-{mark}"
 
 
 def require_plain(where: dag.Where) -> None:
@@ -142,6 +147,6 @@ def stack(name: str = STACK) -> Stack:
     except ClientError as error:
         if error.response["Error"]["Code"] != "ValidationError":
             raise
-        raise ConfigError(f"there is no stack {name} in this region: python -m infra deploy makes it (docs/runbook.md)") from error
+        raise ConfigError(f"there is no stack {name} in this region: the verb deploy makes it (docs/runbook.md)") from error
     outputs = {o["OutputKey"]: o["OutputValue"] for o in found.get("Outputs", [])}
     return config.build(Stack, {k: v for k, v in outputs.items() if k in Stack.__dataclass_fields__})

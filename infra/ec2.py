@@ -1,5 +1,7 @@
 """EMR on EC2: a cluster for a run, which ends with its last step."""
 
+import re
+
 from infra import dag, line
 from infra.aws import Asked, State, client, run_name
 from infra.cluster import Cluster, Ec2, Fleet
@@ -103,7 +105,7 @@ def submit(asked: Asked) -> str:
     for cluster_id, digest in live(asked.cluster, asked.where):
         if digest == asked.digest:
             return cluster_id
-        raise ConfigError(f"{cluster_id} runs {asked.name} with other files or settings: wait for it, or python -m infra cancel")
+        raise ConfigError(f"{cluster_id} runs {asked.name} with other files or settings: wait for it, or cancel it")
     return client("emr").run_job_flow(**request(asked))["JobFlowId"]
 
 
@@ -139,3 +141,9 @@ def end(cluster_id: str) -> None:
 
 def log_folder(cluster_id: str, step: State) -> str:
     return f"{cluster_id}/steps/{step.id}"
+
+
+def driver_logs(cluster_id: str, said: str) -> list[str]:
+    """What the names of a driver's logs begin with: YARN's first container of each application that the step named."""
+    numbers = dict.fromkeys(re.findall(r"\bapplication_(\d+_\d+)\b", said))
+    return [f"{cluster_id}/containers/application_{n}/container_{n}_01_000001/" for n in numbers]

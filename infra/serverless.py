@@ -21,7 +21,7 @@ def application(asked: Asked) -> dict:
     assert made.serverless is not None
     most = made.serverless
     return {
-        "name": application_name(made, asked.where), "releaseLabel": made.release, "type": "SPARK",
+        "name": asked.name, "releaseLabel": made.release, "type": "SPARK",
         "architecture": made.architecture.upper(),
         "maximumCapacity": {"cpu": f"{most.cores_max} vCPU", "memory": f"{most.memory_gb_max} GB",
                             "disk": f"{most.disk_gb * max(1, most.cores_max // made.executor.cores)} GB"},
@@ -47,10 +47,6 @@ def job_run(asked: Asked, application_id: str, step: dag.Step) -> dict:
     }  # fmt: skip
 
 
-def application_name(cluster: Cluster, where: dag.Where) -> str:
-    return run_name(cluster, where)[:64]
-
-
 def run_of(digest: str, job: str) -> str:
     return f"{job}-{digest}"
 
@@ -63,7 +59,7 @@ def latest(cluster: Cluster, where: dag.Where) -> str:
     """The application of a run; '' if there is none."""
     for page in client("emr-serverless").get_paginator("list_applications").paginate():
         for found in page["applications"]:
-            if found["name"] == application_name(cluster, where) and found["state"] not in GONE:
+            if found["name"] == run_name(cluster, where) and found["state"] not in GONE:
                 return found["id"]
     return ""
 
@@ -72,7 +68,7 @@ def submit(asked: Asked) -> str:
     """The application's id, with the first step that is not done under way; ``go_on`` starts the others."""
     found = latest(asked.cluster, asked.where)
     if found and client("emr-serverless").get_application(applicationId=found)["application"]["releaseLabel"] != asked.cluster.release:
-        raise ConfigError(f"application {found} has another release: python -m infra teardown removes it")
+        raise ConfigError(f"application {found} has another release: the verb teardown removes it")
     found = found or client("emr-serverless").create_application(**application(asked))["applicationId"]
     go_on(asked, found)
     return found
@@ -82,7 +78,7 @@ def go_on(asked: Asked, application_id: str) -> list[State]:
     """Start the first step that is not done, anew if it failed, unless one is under way; how each is."""
     known = {s.step: s for s in status(application_id)[1:]}
     if other := [s.step for s in known.values() if s.state not in OVER and not s.step.endswith(asked.digest)]:
-        raise ConfigError(f"application {application_id} runs {other[0]} with other files or settings: wait, or python -m infra cancel")
+        raise ConfigError(f"application {application_id} runs {other[0]} with other files or settings: wait, or cancel it")
     for step in dag.steps(asked.where):
         name = run_of(asked.digest, step.job)
         if name in known and known[name].state == "SUCCESS":
@@ -142,3 +138,8 @@ def _until(so: Callable[[], bool], what: str) -> None:
 
 def log_folder(application_id: str, step: State) -> str:
     return f"applications/{application_id}/jobs/{step.id}"
+
+
+def driver_logs(application_id: str, said: str) -> list[str]:
+    """None beside the job run's own, which hold the driver's."""
+    return []

@@ -19,7 +19,7 @@ LINES = 60  # of a log
 
 
 def way(cluster: Cluster) -> Any:
-    """The module that knows this way to EMR: ``submit``, ``latest``, ``status``, ``cancel``, ``end``, ``log_folder``."""
+    """The module that knows this way to EMR: ``submit``, ``latest``, ``status``, ``cancel``, ``end``, ``log_folder``, ``driver_logs``."""
     return ec2 if cluster.mode == "ec2" else serverless
 
 
@@ -85,14 +85,20 @@ def logs(cluster: Cluster, where: dag.Where, place: Place, step: str) -> int:
     if not steps:
         raise InputError(f"{found} has no step {step!r}")
     one = next((s for s in steps if s.state in FAILED), steps[-1])
-    names = [f.name for f in place.files(way(cluster).log_folder(found, one)) if f.name.rpartition("/")[2].startswith(("stderr", "stdout"))]
-    if not names:
+    read = _logs(place, way(cluster).log_folder(found, one))
+    if not read:
         raise InputError(f"{place} has no log of {one.step} yet: EMR puts them there some minutes later")
-    for name in names:
-        content = place.read(name)
-        text = (gzip.decompress(content) if name.endswith(".gz") else content).decode(errors="replace")
+    for folder in way(cluster).driver_logs(found, "\n".join(read.values())):
+        read |= _logs(place, folder)
+    for name, text in read.items():
         print(f"== {name}", *text.splitlines()[-LINES:], sep="\n")
     return 0
+
+
+def _logs(place: Place, folder: str) -> dict[str, str]:
+    """Text of the logs under a folder, by name."""
+    names = [f.name for f in place.files(folder) if f.name.rpartition("/")[2].startswith(("stderr", "stdout"))]
+    return {n: (gzip.decompress(place.read(n)) if n.endswith(".gz") else place.read(n)).decode(errors="replace") for n in names}
 
 
 def cancel(cluster: Cluster, where: dag.Where) -> int:

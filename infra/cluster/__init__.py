@@ -31,6 +31,11 @@ class Setting:
             raise ValueError(f"{self.key}: blanks, quotes and backslashes would be cut apart on their way to Spark, got {self.value!r}")
 
 
+ONCE = Setting(
+    "spark.yarn.maxAppAttempts", "1", "a job that ends with an error (a NO-GO is one) has said why: submit goes on with what is whole"
+)
+
+
 @dataclass(frozen=True)
 class Executor:
     """An executor's cores and memory: the JVM's, and beside it (``overhead_gb``) that of the Python workers, one a core; the driver's."""
@@ -148,7 +153,8 @@ class Cluster:
 
     def settings(self) -> dict[str, Setting]:
         """All of Spark's settings: the shared ones, the executor's, the tier's own, the later ones counting."""
-        return {s.key: s for s in (*_shared(), *self.executor.settings(), *self.spark)}
+        of_yarn = (ONCE,) if self.mode == "ec2" else ()
+        return {s.key: s for s in (*_shared(), *self.executor.settings(), *of_yarn, *self.spark)}
 
 
 @dataclass(frozen=True)

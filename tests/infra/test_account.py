@@ -4,6 +4,7 @@ What moto does not do is put in its place here, narrowly: ``cancel_steps`` (it a
 (emr-7.14.0 is asked for), steps that fail (its own never run: their state is set in its backend).
 """
 
+import dataclasses
 import gzip
 import json
 
@@ -15,13 +16,14 @@ from moto.emrserverless.models import EMRServerlessBackend, emrserverless_backen
 
 from infra import __main__ as infra
 from infra import aws, stack, watch
-from tests.infra.conftest import REGION
+from infra.cluster import load
+from tests.infra.conftest import REGION, WHERE
 from tests.infra.test_cluster import changed
 
 ACCOUNT = "123456789012"
 PARAMETERS = ["SurveyBucket=sky", "SurveyPrefix=dr10/south", "Email=me@example.org", "Vpc=vpc-1", "Subnets=subnet-1", "RouteTables=rtb-1"]
-FLAGS = ["--tier", "debug", "--dataset", "mine"]
-RUN = [*FLAGS, "--root", "s3://{bucket}/sets", "--survey", "s3://sky/dr10/south", "--budget", "5"]
+FLAGS = ["--tier", "debug", "--dataset", "mine", "--root", "s3://{bucket}/sets"]
+RUN = [*FLAGS, "--survey", "s3://sky/dr10/south", "--budget", "5"]
 
 
 @pytest.fixture
@@ -60,6 +62,10 @@ def serverless(tmp_path, monkeypatch):
 
     monkeypatch.setattr(EMRServerlessBackend, "create_application", listed)
     return ["--cluster", changed(tmp_path, "debug", ("emr-spark-8.0.0", "emr-7.14.0"))]
+
+
+def of(made) -> list[str]:
+    return [flag.format(bucket=made.Bucket) for flag in FLAGS]
 
 
 def run(made, *more: str) -> list[str]:
@@ -104,7 +110,7 @@ def test_a_stack_keeps_the_parameters_that_are_not_given(made, monkeypatch):
 
 def test_without_a_stack_it_is_said_how_to_make_one(account, small, capsys):
     assert infra.main(["submit", *(f.format(bucket="b") for f in RUN)]) == 2
-    assert "there is no stack arcmill in this region: python -m infra deploy" in capsys.readouterr().err
+    assert "there is no stack arcmill in this region: the verb deploy" in capsys.readouterr().err
 
 
 def test_debug_on_ec2_is_asked_for_once_and_ends_without_a_trace(made, on_ec2, capsys, monkeypatch):
@@ -130,18 +136,18 @@ def test_debug_on_ec2_is_asked_for_once_and_ends_without_a_trace(made, on_ec2, c
     why = {"Reason": "Unknown Error", "Message": "exit code 137", "LogFile": f"{made.logs}x/stderr.gz"}
     monkeypatch.setattr("infra.ec2.client", failing(why))
     capsys.readouterr()
-    assert infra.main(["status", *FLAGS, *on_ec2]) == 1
+    assert infra.main(["status", *of(made), *on_ec2]) == 1
     said = capsys.readouterr().out
     assert "inject" in said and "exit code 137" in said and "FAILED" in said
 
     monkeypatch.setattr(ElasticMapReduceResponse, "cancel_steps", lambda self: cancel_steps(self), raising=False)
-    assert infra.main(["cancel", *FLAGS, *on_ec2]) == 0
+    assert infra.main(["cancel", *of(made), *on_ec2]) == 0
     assert [s.state for s in cluster.steps] == ["CANCELLED", "CANCELLED", "FAILED", "CANCELLED", "CANCELLED"]
 
-    assert infra.main(["teardown", *FLAGS, *on_ec2, "--with-stack"]) == 0
+    assert infra.main(["teardown", *of(made), *on_ec2, "--with-stack"]) == 0
     assert not boto3.client("emr").list_clusters(ClusterStates=["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING"])["Clusters"]
     assert boto3.client("cloudformation").list_stacks(StackStatusFilter=["CREATE_COMPLETE", "UPDATE_COMPLETE"])["StackSummaries"] == []
-    assert infra.main(["teardown", *FLAGS, *on_ec2]) == 0, "nothing there is no error"
+    assert infra.main(["teardown", *of(made), *on_ec2]) == 0, "nothing there is no error"
 
 
 def failing(details: dict):
@@ -177,6 +183,27 @@ def test_another_run_of_the_same_data_set_is_refused_while_one_is_under_way(made
     assert "with other files or settings" in capsys.readouterr().err and len(emr().clusters) == 1
 
 
+def test_two_roots_are_two_runs_of_one_data_set(made, on_ec2, capsys):
+    """By the data set's name alone, the one would be taken for the other: refused, watched and torn down in its place."""
+    assert infra.main(["submit", *run(made, "--no-wait"), *on_ec2]) == 0
+    there = [f.replace("/sets", "/sets/theirs") for f in run(made, "--no-wait")]
+    assert infra.main(["submit", *there, *on_ec2]) == 0
+    mine, theirs = emr().clusters.values()
+    assert infra.main(["teardown", *of(made), *on_ec2]) == 0
+    assert "TERMINAT" in mine.state and "TERMINAT" not in theirs.state
+    capsys.readouterr()
+    assert infra.main(["status", *(f.replace("/sets", "/sets/none") for f in of(made)), *on_ec2]) == 3
+    assert "no run of debug" in capsys.readouterr().err
+    assert infra.main(["status", *(f.replace("/sets", "/sets/theirs/") for f in of(made)), *on_ec2]) == 0, "a slash more is the same root"
+    assert theirs.id in capsys.readouterr().out
+
+
+def test_a_long_name_is_cut_and_still_its_own():
+    where = [dataclasses.replace(WHERE, dataset="d" * 60 + end) for end in ("a", "b")]
+    names = {aws.run_name(load("debug"), w) for w in where}
+    assert len(names) == 2 and all(len(n) <= 64 for n in names)
+
+
 def test_debug_on_serverless_goes_step_by_step_and_leaves_nothing(made, serverless, capsys):
     assert infra.main(["submit", *run(made), *serverless]) == 0
     backend = emrserverless_backends[ACCOUNT][REGION]
@@ -190,9 +217,9 @@ def test_debug_on_serverless_goes_step_by_step_and_leaves_nothing(made, serverle
 
     runs[-1].state, runs[-1].state_details = "FAILED", "Job failed, please check complete logs: OutOfMemory"
     capsys.readouterr()
-    assert infra.main(["status", *FLAGS, *serverless]) == 1
+    assert infra.main(["status", *of(made), *serverless]) == 1
     assert "OutOfMemory" in capsys.readouterr().out
-    assert infra.main(["teardown", *FLAGS, *serverless]) == 0
+    assert infra.main(["teardown", *of(made), *serverless]) == 0
     left = boto3.client("emr-serverless").list_applications()["applications"]
     assert [a for a in left if a["state"] != "TERMINATED"] == []
 
@@ -233,7 +260,7 @@ def test_a_teardown_waits_until_what_runs_has_ended_and_the_application_stands_s
     monkeypatch.setattr(backend, "stop_application", stop_application)
     monkeypatch.setattr(backend, "delete_application", delete_application)
     monkeypatch.setattr("infra.serverless.EVERY_S", 0.01)
-    assert infra.main(["teardown", *FLAGS, *serverless]) == 0
+    assert infra.main(["teardown", *of(made), *serverless]) == 0
     assert application.state == "TERMINATED" or application.id not in backend.applications
 
 
@@ -246,7 +273,7 @@ def test_status_tells_the_newest_run_of_each_job_only(made, serverless, capsys):
         r.state = "FAILED"
     assert infra.main(["submit", *other, *serverless]) == 0
     capsys.readouterr()
-    assert len(runs) == 10 and infra.main(["status", *FLAGS, *serverless]) == 0
+    assert len(runs) == 10 and infra.main(["status", *of(made), *serverless]) == 0
     said = capsys.readouterr().out
     assert "FAILED" not in said and len(said.splitlines()) == 6
 
@@ -255,14 +282,24 @@ def test_the_end_of_a_failed_steps_log_is_shown(made, on_ec2, capsys):
     assert infra.main(["submit", *run(made, "--no-wait"), *on_ec2]) == 0
     (cluster,) = emr().clusters.values()
     cluster.steps[1].state = "FAILED"
-    text = "\n".join(f"line {k}" for k in range(100)) + "\nmanifest: no parent table"
-    key = f"logs/{cluster.id}/steps/{cluster.steps[1].id}/stderr.gz"
-    boto3.client("s3").put_object(Bucket=made.Bucket, Key=key, Body=gzip.compress(text.encode()))
+    bucket = boto3.client("s3")
+
+    def log(name: str, text: str) -> None:
+        bucket.put_object(Bucket=made.Bucket, Key=f"logs/{cluster.id}/{name}", Body=gzip.compress(text.encode()))
+
+    log(f"steps/{cluster.steps[1].id}/stderr.gz", "Submitted application application_17_0002\nfinal status: FAILED (application_17_0002)")
     capsys.readouterr()
-    assert infra.main(["logs", *FLAGS, *on_ec2]) == 0
+    assert infra.main(["logs", *of(made), *on_ec2]) == 0
+    assert "final status: FAILED" in capsys.readouterr().out, "the driver's log may come later than the step's"
+    told = "\n".join(f"line {k}" for k in range(100)) + "\nmanifest: no parent table"
+    log("containers/application_17_0002/container_17_0002_01_000001/stderr.gz", told)
+    log("containers/application_17_0002/container_17_0002_01_000002/stderr.gz", "an executor's")
+    log("containers/application_17_0001/container_17_0001_01_000001/stderr.gz", "another step's")
+    assert infra.main(["logs", *of(made), *on_ec2]) == 0
     said = capsys.readouterr().out
-    assert "manifest: no parent table" in said and "line 10\n" not in said
-    assert infra.main(["logs", *FLAGS, *on_ec2, "--step", "parent"]) == 3
+    assert "manifest: no parent table" in said and "line 10\n" not in said and said.count("== ") == 2
+    assert "executor's" not in said and "another step's" not in said
+    assert infra.main(["logs", *of(made), *on_ec2, "--step", "parent"]) == 3
 
 
 @pytest.mark.parametrize("budget", ["0.01", "nan"])

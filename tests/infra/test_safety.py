@@ -194,7 +194,7 @@ def test_a_secret_is_in_no_request_plan_or_error(planted, capsys, caplog, monkey
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     once = aws.Config(retries={"total_max_attempts": 1})
     monkeypatch.setattr("infra.serverless.client", lambda service: boto3.client(service, config=once, region_name="us-east-1"))
-    assert infra.main(["status", "--tier", "debug", "--dataset", "mine"]) == 3
+    assert infra.main(["status", "--tier", "debug", "--dataset", "mine", "--root", "s3://b/sets"]) == 3
     hasty = place.at("s3://b/x", place.Patience(0.1, 0.5, 1))
     with pytest.raises((Unreachable, ArcmillError)) as failed:
         hasty.read("y")

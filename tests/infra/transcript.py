@@ -1,0 +1,68 @@
+"""``python -m tests.infra.transcript > docs/transcript.md``: a first user's commands, run against moto's server, and what they printed."""
+
+import datetime
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import boto3
+from moto.server import ThreadedMotoServer
+
+from infra import aws
+from infra.package import ROOT
+
+HEAD = """# A first user's sequence, as it was printed
+
+On {date}, by `python -m tests.infra.transcript`, with moto's server in the place of AWS (no account was at hand): requests, refusals and clean-up are the tool's own, what EMR answers is moto's. Moto's Serverless does not know
+Spark 8's label, which the sixth command shows; the debug tier is then sent to EMR on EC2, with `debug-ec2.toml`, a copy of `infra/cluster/train.toml` under another name. Moto runs no step. What an account has to show: [runbook](runbook.md).
+"""
+RUN = "--dataset first --root s3://{bucket}/sets"
+SKY = "--survey s3://sky/dr10/south"
+EC2 = "--cluster debug-ec2.toml"
+COMMANDS = (
+    "plan --tier debug",
+    f"submit --tier debug --dataset first --root s3://b/sets {SKY} --budget 5",
+    "deploy --parameter SurveyBucket=sky --parameter SurveyPrefix=dr10/south --parameter Email=me@example.org",
+    f"steps --tier debug {RUN} {SKY}",
+    f"submit --tier debug {RUN} {SKY} --budget 0.01",
+    f"submit --tier debug {RUN} {SKY} --budget 5",
+    f"submit --tier debug {RUN} {SKY} --budget 5 {EC2} --no-wait",
+    f"submit --tier debug {RUN} {SKY} --budget 5 {EC2} --no-wait",
+    f"status --tier debug {RUN} {EC2}",
+    f"logs --tier debug {RUN} {EC2} --step parent",
+    f"submit --tier train {RUN} {SKY} --budget 200",
+    f"teardown --tier debug {RUN} {EC2} --with-stack",
+    f"status --tier debug {RUN} {EC2}",
+)
+
+
+def main() -> None:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    os.environ |= {
+        "AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port()), "AWS_DEFAULT_REGION": "us-east-1", "PYTHONPATH": str(ROOT),
+        "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing",
+    }  # fmt: skip
+    print(HEAD.format(date=datetime.date.today()))
+    with tempfile.TemporaryDirectory() as folder:
+        train = (ROOT / "infra" / "cluster" / "train.toml").read_text()
+        (Path(folder) / "debug-ec2.toml").write_text(train.replace('name = "train"', 'name = "debug-ec2"'))
+        bucket = ""
+        for command in COMMANDS:
+            command = command.format(bucket=bucket)
+            said = subprocess.run(
+                [sys.executable, "-m", "infra", *command.split()], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            )
+            for line in [f"$ .venv/bin/python -m infra {command}", *said.stdout.splitlines(), f"[exit code {said.returncode}]"]:
+                print(f"    {line}")
+            print()
+            if command.startswith("deploy"):
+                assert boto3.client("cloudformation").describe_stacks(StackName=aws.STACK)["Stacks"], said.stdout
+                bucket = aws.stack().Bucket
+    server.stop()
+
+
+if __name__ == "__main__":
+    main()
