@@ -352,6 +352,7 @@ def test_twenty_kills_lose_and_double_nothing(here, survey, tier_file, whole, sp
     argv, random_ = ["inject", "--survey", str(survey), *flags(here, tier_file)], random.Random(5)
     begin = partial(start, *argv, master="local[2,8]")  # tries enough that it seldom gives up: a start takes longer than all chunks
     running, kills, drivers = begin(), 0, 0
+    wait_for_chunks(here, running)  # from here on it is chunks that are tried again
     until = time.monotonic() + 500
     while kills < 20 and time.monotonic() < until:
         time.sleep(random_.uniform(0.05, 0.6))
