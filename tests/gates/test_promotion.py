@@ -19,10 +19,9 @@ from validation import compare
 from validation.__main__ import main
 
 
-@pytest.fixture
-def set_of_tiers(tiny_dataset, tiny_tier, tmp_path, monkeypatch):
-    """A copy of the data set, its tier, and one that comes after it: (``Broken``, flags, the next tier's file, flags of its jobs)."""
-    shutil.copytree(tables.root(tiny_dataset), tmp_path / "root", copy_function=os.link)
+def tiers_in(root: Path, tiny_tier, tmp_path, monkeypatch):
+    """A copy of a data set, its tier, and one that comes after it: (``Broken``, flags, the next tier's file, flags of its jobs)."""
+    shutil.copytree(root, tmp_path / "root", copy_function=os.link)  # what is changed is a new file
     after = tmp_path / "next.toml"
     after.write_text(tiny_tier.read_text().replace('name = "tiny"', 'name = "next"\nafter = "tiny"'))
     where = ["--root", str(tmp_path / "root"), "--dataset", "set"]
@@ -36,10 +35,29 @@ def set_of_tiers(tiny_dataset, tiny_tier, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def promoted(set_of_tiers):
-    assert main(set_of_tiers[1]) == 0
-    assert main(["promote", *set_of_tiers[2], "--who", "a reviewer"]) == 0
-    return set_of_tiers
+def set_of_tiers(tiny_dataset, tiny_tier, tmp_path, monkeypatch):
+    return tiers_in(tables.root(tiny_dataset), tiny_tier, tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def go(tiny_dataset, tiny_tier, tmp_path_factory) -> Path:
+    """The root of a copy of the data set that was judged GO. Do not change it."""
+    root = tmp_path_factory.mktemp("go") / "root"
+    shutil.copytree(tables.root(tiny_dataset), root, copy_function=os.link)
+    assert main(["--tier", str(tiny_tier), "--root", str(root), "--dataset", "set"]) == 0
+    return root
+
+
+@pytest.fixture
+def judged(go, tiny_tier, tmp_path, monkeypatch):
+    """``set_of_tiers``, judged GO."""
+    return tiers_in(go, tiny_tier, tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def promoted(judged):
+    assert main(["promote", *judged[2], "--who", "a reviewer"]) == 0
+    return judged
 
 
 def begun(flags, survey, capsys, *more) -> tuple[int, str]:
@@ -47,13 +65,12 @@ def begun(flags, survey, capsys, *more) -> tuple[int, str]:
     return code, capsys.readouterr().err
 
 
-def test_the_next_tier_is_refused_until_the_one_before_is_promoted(set_of_tiers, tiny_survey, capsys):
-    _, validate, promote, after = set_of_tiers
+def test_the_next_tier_is_refused_until_the_one_before_is_promoted(judged, tiny_survey, capsys):
+    _, _, promote, after = judged
     for name in ("parent", "manifest", "inject"):
         flags = ["--survey", str(tiny_survey)] if name != "manifest" else []
         assert job([name, *flags, *after]) == 2
         assert "tier next comes after tiny" in capsys.readouterr().err
-    assert main(validate) == 0
     assert main(["promote", *promote, "--who", "a reviewer"]) == 0
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (record["from"], record["to"], record["verdict"], record["who"]) == ("tiny", "next", "GO", "a reviewer")
@@ -75,17 +92,15 @@ def test_what_was_never_validated_is_not_promoted(set_of_tiers, capsys):
     assert "was never validated" in capsys.readouterr().err
 
 
-def test_tables_that_changed_since_are_not_promoted(set_of_tiers, capsys):
-    broken, validate, promote, _ = set_of_tiers
-    assert main(validate) == 0
+def test_tables_that_changed_since_are_not_promoted(judged, capsys):
+    broken, _, promote, _ = judged
     broken.column("metrics", "ebv_mag", lambda row: 0.06)
     assert main(["promote", *promote]) == 1
     assert "since it was validated files of its tables have changed" in capsys.readouterr().err
 
 
-def test_other_thresholds_than_those_validated_are_not_promoted(set_of_tiers, tmp_path, capsys):
-    _, validate, promote, _ = set_of_tiers
-    assert main(validate) == 0
+def test_other_thresholds_than_those_validated_are_not_promoted(judged, tmp_path, capsys):
+    _, _, promote, _ = judged
     loose = tmp_path / "tiny.toml"
     loose.write_text((tmp_path / "next.toml").read_text().replace('name = "next"\nafter = "tiny"', 'name = "tiny"') + "grid_sigma = 50.0\n")
     assert main(["promote", "--from", str(loose), *promote[2:]]) == 1
