@@ -17,13 +17,14 @@ import numba
 
 
 def _sources() -> bytes:
-    """The bytes of lib's compiled modules, from the checkout or from the zip that Spark ships."""
+    """The bytes of lib's modules, the same from the checkout and from the zip that Spark ships."""
     here = Path(__file__).parent
     if here.is_dir():
-        files = sorted(p for p in here.rglob("*.py") if "__pycache__" not in p.parts)
-        return b"".join(p.read_bytes() for p in files)
-    archive = next(p for p in here.parents if zipfile.is_zipfile(p))
-    return archive.read_bytes()
+        files = {p.relative_to(here).as_posix(): p.read_bytes() for p in here.rglob("*.py") if "__pycache__" not in p.parts}
+    else:
+        with zipfile.ZipFile(next(p for p in here.parents if zipfile.is_zipfile(p))) as archive:
+            files = {n.removeprefix("lib/"): archive.read(n) for n in archive.namelist() if n.startswith("lib/") and n.endswith(".py")}
+    return b"".join(files[name] for name in sorted(files))
 
 
 def _folder() -> str:

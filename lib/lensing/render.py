@@ -371,7 +371,7 @@ def paint(canvas, fluxes, scene: Scene, pixel_arcsec: float, half_pix):
     ``fluxes`` (sources, bands); each source is drawn within ``half_pix`` pixels of its lens centre, at least.
     """
     a = scene.arrays()
-    reach = np.ascontiguousarray(np.broadcast_to(half_pix, len(a["x_pix"])), dtype=np.int64)
+    reach = np.broadcast_to(np.asarray(half_pix, dtype=np.int64), len(a["x_pix"])).copy()
     r = Rows.of(a, ())
     x, y, flux = a["x_pix"], a["y_pix"], np.ascontiguousarray(fluxes, dtype=float)
     _paint(canvas, flux, r.kinds, r.lenses, r.sources, r.images, r.shapes, r.shears, x, y, float(pixel_arcsec), reach)
