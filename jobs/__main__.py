@@ -32,23 +32,35 @@ def main(argv: list[str]) -> int:
     cli.log_to_stderr()
     try:
         importlib.import_module(f"jobs.{argv[0]}").main(argv[1:])
-    except ArcmillError as error:
-        print(f"{argv[0]}: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
+    except (Exception, KeyboardInterrupt) as error:
+        return _ended(argv[0], error)
+    return 0
+
+
+def _ended(name: str, error: BaseException) -> int:
+    """Say what stopped a job; its exit code. What nobody foresaw is raised."""
+    if _by_ctrl_c(error):
         if spark := sys.modules.get("lib.spark"):  # it takes seconds to import
             spark.abandon()
-        print(f"\n{argv[0]}: stopped; what is committed stays, and the same command goes on from there", file=sys.stderr)
+        print(f"\n{name}: stopped; what is committed stays, and the same command goes on from there", file=sys.stderr)
         return 130
-    except OSError as error:
-        print(f"{argv[0]}: {error}", file=sys.stderr)
+    if isinstance(error, ArcmillError):
+        print(f"{name}: {error}", file=sys.stderr)
+        return error.exit_code
+    if isinstance(error, OSError):
+        print(f"{name}: {error}", file=sys.stderr)
         return 3
-    except Exception as error:
-        if "No space left on device" not in str(error):
-            raise
-        print(f"{argv[0]}: the disk is full: free some space and run the same command again", file=sys.stderr)
-        return 3
-    return 0
+    if "No space left on device" not in str(error):
+        raise error
+    print(f"{name}: the disk is full: free some space and run the same command again", file=sys.stderr)
+    return 3
+
+
+def _by_ctrl_c(error: BaseException | None) -> bool:
+    """Whether an error came of a Ctrl-C: Spark's calls to Java on the way out of one may fail, and what is raised is their failure."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 if __name__ == "__main__":

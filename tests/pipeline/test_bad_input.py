@@ -579,6 +579,20 @@ def test_what_a_killed_run_left_is_never_read_and_is_swept_away(copied, flags, n
     assert runs.read(copied, "manifest").equals(before)
 
 
+@pytest.mark.parametrize("error", [RuntimeError("Answer from Java side is empty"), ConnectionRefusedError("the JVM is gone")])
+def test_a_ctrl_c_is_told_as_such_though_leaving_spark_fails_too(error, monkeypatch, capsys):
+    def stopped(argv):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise error
+
+    monkeypatch.setattr("lib.spark.abandon", lambda: None)
+    monkeypatch.setattr("jobs.manifest.main", stopped)
+    assert main(["manifest"]) == 130
+    assert "manifest: stopped;" in capsys.readouterr().err
+
+
 def test_a_run_that_fails_leaves_neither_files_nor_lock_and_can_be_repeated(flags, tiny_survey, spark, monkeypatch, capsys):
     def full(path, **settings):
         raise OSError(errno.ENOSPC, "No space left on device")
