@@ -2,7 +2,7 @@
 
 Two simulated bricks of 3600 px, every tile full, under the names of many (hard links: the disk's cache is warm).  ``train``: 60 stamps
 a brick, each at a host of its own, half of them without an arc; ``debug``: 9 hosts a brick, 100 lenses each.  Rates are of wall time from the
-first chunk's plan to the commit, in a Spark of one core, after a run that compiles the loops.
+first chunk's plan to the commit, in a Spark of one core, after a run that compiles the loops; of all that are compared the better of ``RUNS``, taken in turns.
 """
 
 import argparse
@@ -37,6 +37,7 @@ from lib.survey.synthetic import SurveySpec
 from tests import simulated
 
 DENSITIES = (36, 240)  # stamps a brick of which the costs of a brick and of a stamp are told
+RUNS = 2
 MARGIN = 60  # pixels from a brick's edge to a host
 STAGES = {
     "windows and checks": ("of", "cuts.py"), "arcs (render)": ("draw", "render.py"), "expected magnification": ("of_source", "magnification.py"),
@@ -214,8 +215,9 @@ def main(argv: list[str]) -> int:
         sets = {"train": dataset(root, "train", train), "debug": dataset(root, "debug", debug)}
         few = train.filter(pc.is_in(train["brickname"], value_set=pa.array(names[:2])))
         injected(dataset(root, "first", few), survey, "local[1,4]")  # compiles
-        one = {name: injected(data, survey, "local[1,4]") for name, data in sets.items()}
-        two = injected(sets["train"], survey, "local[2,4]")
+        turns = [{cores: injected(sets["train"], survey, f"local[{cores},4]") for cores in (1, 2)} for _ in range(RUNS)]
+        best = {cores: min((t[cores] for t in turns), key=lambda r: r["wall"]) for cores in (1, 2)}
+        one, two = {"train": best[1], "debug": injected(sets["debug"], survey, "local[1,4]")}, best[2]
         in_process(few, survey, root)
         (cpu, _), planes = in_process(few, survey, root), naive(few, survey, root)
         _, profile = in_process(few, survey, root, profiled=True)
@@ -229,16 +231,15 @@ def main(argv: list[str]) -> int:
         _, dense_profile = in_process(dense_rows, survey, root, profiled=True)
         rate = {name: r["stamps"] / r["wall"] for name, r in one.items()}
         efficiency = one["train"]["wall"] / two["wall"] / 2
-        limit = machine(few, survey, root)
+        limit = max(machine(few, survey, root) for _ in range(RUNS))
         workers = 0.0
         if not args.no_workers:
-            walls = []
-            for count in (1, 2):
-                with standalone.cluster(workers=count) as found:
-                    if count == 1:
-                        injected(dataset(root, "zipped", few), survey, found.address)  # compiles
-                    walls.append(injected(sets["train"], survey, found.address)["wall"])
-            workers = walls[0] / walls[1] / 2
+            walls: dict[int, list[float]] = {1: [], 2: []}
+            for _ in range(RUNS):
+                for count, found in walls.items():
+                    with standalone.cluster(workers=count) as made:
+                        found.append(injected(sets["train"], survey, made.address)["wall"])
+            workers = min(walls[1]) / min(walls[2]) / 2
         part = share(survey, names, one["train"]["bytes read"], tier)
         print(f"{'CPU us a stamp, in one process':34}{'train':>10}{'debug':>10}")
         for (stage, a), (_, b) in zip(stages(profile, few.num_rows), stages(dense_profile, dense_rows.num_rows), strict=True):

@@ -18,9 +18,11 @@ import json
 import sys
 
 from infra import aws, catalog, cluster, dag, plan, ship, stack, watch
+from jobs import cli
 from jobs.manifest import estimate
 from lib import costs, promotion, tiers
 from lib.errors import ArcmillError, ConfigError, InputError
+from lib.frames import recipe as recipes
 from lib.place import at
 from lib.store import Dataset
 
@@ -37,17 +39,21 @@ def parser() -> argparse.ArgumentParser:
         verb = verbs.add_parser(name, allow_abbrev=False)
         what = verb.add_mutually_exclusive_group(required=True)
         what.add_argument("--tier", default="", help=f"{', '.join(tiers.names())}, or a .toml file")
-        what.add_argument("--recipe", default="", help="of a mosaic: its name, or a .toml file; on GPUs one with gpu = true")
-        verb.add_argument("--dataset", default="" if name in ("plan", "steps") else None, required=name not in ("plan", "steps"))
+        what.add_argument("--recipe", default="", help="of a mosaic: its name, or a .toml file; one with gpu = true goes to GPUs")
+        verb.add_argument("--dataset", required=name not in ("plan", "steps"))
         verb.add_argument("--root", default="", required=name not in ("plan", "steps"), help="s3:// prefix that holds the data sets")
         verb.add_argument("--survey", default="", help="s3:// prefix of the survey")
         verb.add_argument("--frames", default="", help="s3:// prefix of a mosaic's frames")
         verb.add_argument(
-            "--cluster", default="", help=f"machines: {', '.join(cluster.names())}, or a .toml file; by default the tier's own"
+            "--cluster",
+            default="",
+            help=f"machines: {', '.join(cluster.names())}, or a .toml file; by default the tier's own; of a mosaic grid, or mosaic-gpu",
         )
         verb.add_argument("--stack", default=aws.STACK, help="name of the stack")
         if name in ("plan", "submit"):
-            verb.add_argument("--bricks", type=int, default=0, metavar="N", help="bricks that the survey has, where fewer than the sky's")
+            verb.add_argument(
+                "--bricks", type=cli.positive, default=0, metavar="N", help="bricks that the survey has, where fewer than the sky's"
+            )
         if name == "submit":
             verb.add_argument("--budget", type=float, required=True, metavar="DOLLARS", help="start nothing that may cost more")
             verb.add_argument("--replace", action="store_true", help="make anew what was made from other inputs or with other settings")
@@ -70,12 +76,31 @@ def parser() -> argparse.ArgumentParser:
 
 
 def where_of(args) -> dag.Where:
+    """What is asked for, with names and addresses that can be such."""
     tier, recipe, _ = ship.own(args.tier, args.recipe)
+    for address in filter(None, (args.root, args.survey, args.frames)):
+        at(address)
+    Dataset.at(args.root or "out", args.dataset if args.dataset is not None else "any", tier or recipe)
     return dag.Where(args.root, args.dataset or "", tier, args.survey, frames=args.frames, recipe=recipe)
 
 
 def machines(args) -> cluster.Cluster:
-    return cluster.load(args.cluster or (where_of(args).tier if args.tier else "mosaic-gpu"))
+    """Those asked for, or the tier's or recipe's own."""
+    where = where_of(args)
+    if where.tier:
+        name = args.cluster or where.tier
+        if not args.cluster and name not in cluster.names():
+            raise ConfigError(
+                f"tier {name} has no machines of its own: give --cluster, one of {', '.join(cluster.names())}, or a .toml file"
+            )
+        return cluster.load(name)
+    on_gpu = recipes.load(args.recipe).gpu
+    made = cluster.load(args.cluster or ("mosaic-gpu" if on_gpu else "grid"))
+    if made.gpu and not on_gpu:
+        raise ConfigError(
+            f"recipe {where.recipe} is for CPUs, and cluster {made.name} has GPUs: a recipe with gpu = true, or another --cluster"
+        )
+    return made
 
 
 def planned(args) -> dict:
@@ -94,14 +119,19 @@ def planned(args) -> dict:
 def submit(args) -> int:
     made, where = machines(args), where_of(args)
     aws.require_plain(where)
-    dataset = Dataset.at(where.root, where.dataset, where.tier or where.recipe)
     dag.steps(where)
     found = aws.stack(args.stack)
+    aws.require_reach(made, where, found)
     told = planned(args)
     if not told["dollars_to"] <= args.budget:  # nan is no budget
         raise ConfigError(f"this may cost {told['dollars_to']:g} dollars, --budget is {args.budget:g}: nothing is started")
-    if where.tier and not args.dry_run:
-        promotion.require(dataset, tiers.load(args.tier), None)
+    try:
+        if where.tier:
+            promotion.require(Dataset.at(where.root, where.dataset, where.tier), tiers.load(args.tier), None, skips=False)
+    except ConfigError as refused:
+        if not args.dry_run:
+            raise
+        print(f"without --dry-run this is refused: {refused}", file=sys.stderr)
     files = ship.made(made, args.tier, args.recipe)
     if args.dry_run:
         asked = aws.Asked(made, where, ship.addresses(files, found.artifacts), found, args.replace)
@@ -118,6 +148,8 @@ def deploy(args) -> int:
 
 def declare(args) -> int:
     dataset = Dataset.at(args.root, args.dataset, "any")
+    if dataset.place.local:
+        raise ConfigError(f"Athena reads buckets, and {dataset.place} is a folder: DuckDB reads it as it is (docs/queries.md)")
     found = catalog.tables(dataset)
     if not found:
         raise InputError(f"{dataset.place} has no tables")
@@ -148,9 +180,10 @@ def run(args) -> int:
         return watch.logs(made, where, at(aws.stack(args.stack).logs), args.step)
     if args.verb == "cancel":
         return watch.cancel(made, where)
-    watch.teardown(made, where)
+    watch.teardown(made, where, with_stack=args.with_stack)
     if args.with_stack:
         stack.remove(args.stack)
+        print(f"stack {args.stack}: removed", file=sys.stderr)
     return 0
 
 

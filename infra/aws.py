@@ -10,7 +10,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError
 
 from infra import dag
 from infra.cluster import Cluster
@@ -21,6 +21,7 @@ from lib.place import at
 
 STACK = "arcmill"
 PLAIN = re.compile(r"[A-Za-z0-9._~/:?=&%+,-]*")  # no blank, quote or backslash, at which EMR cuts a line into words: no shell reads it
+NAMED = "arcmill-"  # what the names of all runs begin with
 NAME_MOST = 64  # letters of a Serverless application's name
 TAG = "arcmill"  # the tag by which all that a run started is found
 
@@ -41,10 +42,16 @@ class Stack:
     JobRole: str
     SecurityConfiguration: str
     Subnets: str = ""
+    survey: str = ""  # the prefix that the jobs may read
 
     @property
     def artifacts(self) -> str:
         return f"s3://{self.Bucket}/artifacts"
+
+    @property
+    def sets(self) -> str:
+        """Where the jobs may write."""
+        return f"s3://{self.Bucket}/sets"
 
     @property
     def logs(self) -> str:
@@ -99,7 +106,7 @@ def run_name(cluster: Cluster, where: dag.Where) -> str:
     """What a run is found by: words for people, and a hash of what it makes and on which machines."""
     made = where.tier or where.recipe
     mark = config.digest([cluster.name, where.root.partition("?")[0].rstrip("/"), where.dataset, made])[:8]
-    words = f"arcmill-{cluster.name}-{where.dataset}-{made}"
+    words = f"{NAMED}{cluster.name}-{where.dataset}-{made}"
     return f"{words[: NAME_MOST - len(mark) - 1]}-{mark}"
 
 
@@ -118,6 +125,18 @@ def require_plain(where: dag.Where) -> None:
         raise ConfigError("a simulated survey is written to a folder: simulate it here and copy it to the bucket (docs/runbook.md)")
 
 
+def require_reach(cluster: Cluster, where: dag.Where, found: Stack) -> None:
+    """Refuse what the stack's roles would refuse when the machines are there and paid for, and machines of EC2 without a network."""
+    for name, places in (("root", [found.sets]), ("survey", [found.survey, found.sets]), ("frames", [found.survey, found.sets])):
+        address = getattr(where, name)
+        if address and not any(f"{at(address)}/".startswith(f"{place}/") for place in places):
+            raise ConfigError(f"{name} {address} is none that the stack's roles reach: {' or '.join(places)} (deploy sets the survey's)")
+    if cluster.mode == "ec2" and not found.Subnets:
+        raise ConfigError(
+            f"cluster {cluster.name} is on EC2 and the stack has no network: deploy --parameter Vpc=... Subnets=... RouteTables=..."
+        )
+
+
 def client(service: str) -> Any:
     region = os.environ.get("AWS_REGION")  # boto3 itself knows AWS_DEFAULT_REGION and profiles
     return boto3.client(service, region_name=region, config=Config(retries={"mode": "adaptive", "total_max_attempts": 8}))
@@ -128,6 +147,8 @@ def told(error: Exception) -> AwsError:
     if isinstance(error, ClientError):
         said = error.response.get("Error", {})
         return AwsError(f"{error.operation_name}: {said.get('Code')}: {said.get('Message')}{_advice(said.get('Code', ''))}")
+    if isinstance(error, NoRegionError | NoCredentialsError):
+        return AwsError(f"{error} (AWS_REGION and your credentials or profile: docs/runbook.md, first run)")
     return AwsError(str(error))
 
 
@@ -149,4 +170,6 @@ def stack(name: str = STACK) -> Stack:
             raise
         raise ConfigError(f"there is no stack {name} in this region: the verb deploy makes it (docs/runbook.md)") from error
     outputs = {o["OutputKey"]: o["OutputValue"] for o in found.get("Outputs", [])}
-    return config.build(Stack, {k: v for k, v in outputs.items() if k in Stack.__dataclass_fields__})
+    given = {p["ParameterKey"]: p["ParameterValue"] for p in found.get("Parameters", [])}
+    survey = f"s3://{given['SurveyBucket']}/{given['SurveyPrefix']}" if {"SurveyBucket", "SurveyPrefix"} <= given.keys() else ""
+    return config.build(Stack, {k: v for k, v in outputs.items() if k in Stack.__dataclass_fields__} | {"survey": survey})

@@ -3,7 +3,7 @@
 import re
 
 from infra import dag, line
-from infra.aws import Asked, State, client, run_name
+from infra.aws import NAMED, Asked, State, client, run_name
 from infra.cluster import Cluster, Ec2, Fleet
 from lib.errors import ConfigError
 
@@ -107,6 +107,12 @@ def submit(asked: Asked) -> str:
             return cluster_id
         raise ConfigError(f"{cluster_id} runs {asked.name} with other files or settings: wait for it, or cancel it")
     return client("emr").run_job_flow(**request(asked))["JobFlowId"]
+
+
+def there() -> list[tuple[str, str]]:
+    """(id, name) of the clusters of all runs that have not ended."""
+    pages = client("emr").get_paginator("list_clusters").paginate(ClusterStates=[*LIVE, "TERMINATING"])
+    return [(c["Id"], c["Name"]) for page in pages for c in page["Clusters"] if c["Name"].startswith(NAMED)]
 
 
 def latest(cluster: Cluster, where: dag.Where) -> str:

@@ -38,6 +38,7 @@ def build(made: Cluster, folder: Path = ROOT / "dist", interpreter: str = "") ->
     if known.is_file() and (folder / known.read_text()).is_file():
         return folder / known.read_text()
     folder.mkdir(parents=True, exist_ok=True)
+    print(f"environment: packages for {machine}, once: a minute or two, and half a gigabyte of disk", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix="environment-") as name:
         tree = Path(name) / "tree"
         _install(lock, tree / "lib" / f"python{made.python}" / "site-packages", machine, made.python)

@@ -48,10 +48,10 @@ def require_clean(root: Path = ROOT) -> None:
     """Refuse code that is in no commit: what was made by it could not be found again."""
     said = subprocess.run(["git", "-C", str(root), "status", "--porcelain"], capture_output=True, text=True)
     if said.returncode:
-        raise ConfigError(f"{root} is no git checkout: this tier is made from a commit only")
+        raise ConfigError(f"{root} is no git checkout: this cluster takes code of a commit only")
     if changed := [line[3:] for line in said.stdout.splitlines()]:
         more = f" and {len(changed) - TOLD} more" if len(changed) > TOLD else ""
-        raise ConfigError(f"this tier is made from a commit only, and {', '.join(changed[:TOLD])}{more} are in none: commit them first")
+        raise ConfigError(f"this cluster takes code of a commit only (clean = true); in none yet: {', '.join(changed[:TOLD])}{more}")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from infra import dag, line
-from infra.aws import Asked, State, client, run_name
+from infra.aws import NAMED, Asked, State, client, run_name
 from infra.cluster import Cluster
 from lib.errors import ConfigError, InputError
 
@@ -62,6 +62,12 @@ def latest(cluster: Cluster, where: dag.Where) -> str:
             if found["name"] == run_name(cluster, where) and found["state"] not in GONE:
                 return found["id"]
     return ""
+
+
+def there() -> list[tuple[str, str]]:
+    """(id, name) of the applications of all runs that are not removed."""
+    pages = client("emr-serverless").get_paginator("list_applications").paginate()
+    return [(a["id"], a["name"]) for page in pages for a in page["applications"] if a["name"].startswith(NAMED) and a["state"] not in GONE]
 
 
 def submit(asked: Asked) -> str:

@@ -1,6 +1,7 @@
 """What a run is shipped: the code, the environment, the entry and the bootstrap script, each under a name with its hash."""
 
 import shutil
+import sys
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
@@ -24,10 +25,13 @@ class Shipped:
 
 
 def own(tier: str, recipe: str = "") -> tuple[str, str, dict[str, bytes]]:
-    """(tier, recipe, files that the code needs beside its own): a file of one's own goes along with the code, as the shipped ones do."""
+    """(tier, recipe, files that the code needs beside its own): a file of one's own goes along with the code, as the shipped ones do.
+
+    What is neither shipped nor a file is an error.
+    """
     names, more = [], {}
     for path, load, folder in ((tier, tiers.load, "lib/tiers"), (recipe, recipes.load, "lib/frames/recipes")):
-        names.append(load(path).name if path.endswith(".toml") else path)
+        names.append(load(path).name if path else "")
         if path.endswith(".toml"):
             more[f"{folder}/{names[-1]}.toml"] = Path(path).read_bytes()
     return names[0], names[1], more
@@ -49,6 +53,7 @@ def put(files: Shipped, where: Place) -> Shipped:
     there = {f.name for f in where.files()}
     for path in map(Path, astuple(files)):
         if path.name not in there:
+            print(f"to {where}: {path.name}, {path.stat().st_size / 1e6:.1f} MB", file=sys.stderr, flush=True)
             copy = path.with_name(f"{path.name}.sent")  # an upload takes the file away
             shutil.copyfile(path, copy)
             where.upload(copy, path.name)

@@ -1,10 +1,12 @@
 """The CloudFormation stack that runs stand on: bucket, roles, catalog, limits.  What is in it: ``infra/templates/arcmill.yaml``."""
 
+import re
 from pathlib import Path
 
 from botocore.exceptions import ClientError
 
 from infra.aws import client
+from lib import config
 from lib.errors import ConfigError
 
 TEMPLATE = Path(__file__).parent / "templates" / "arcmill.yaml"
@@ -53,4 +55,7 @@ def parameters(given: list[str]) -> dict[str, str]:
     pairs = [text.partition("=") for text in given]
     if wrong := [text for text, (key, equal, _) in zip(given, pairs, strict=True) if not key or not equal]:
         raise ConfigError(f"--parameter takes KEY=VALUE, got {', '.join(wrong)}")
+    known = re.findall(r"^  (\w+):$", TEMPLATE.read_text().partition("\nParameters:\n")[2].partition("\nConditions:\n")[0], re.MULTILINE)
+    if unknown := [key for key, _, _ in pairs if key not in known]:
+        raise ConfigError(f"the stack has no parameter {unknown[0]}{config.suggestion(unknown[0], known)}; it has {', '.join(known)}")
     return {key: value for key, _, value in pairs}

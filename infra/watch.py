@@ -8,18 +8,19 @@ from typing import Any
 from infra import dag, ec2, serverless
 from infra.aws import Asked, State
 from infra.cluster import Cluster
-from lib.errors import InputError
+from lib.errors import ConfigError, InputError
 from lib.place import Place
 
 EVERY_S = 20.0
 FAILED = ("FAILED", "CANCELLED", "INTERRUPTED", "TERMINATED_WITH_ERRORS")
 DONE = ("COMPLETED", "SUCCESS")
+WAITING = ("PENDING", "SUBMITTED", "SCHEDULED", "QUEUED")
 ENDED = ("TERMINATED", "TERMINATED_WITH_ERRORS")
 LINES = 60  # of a log
 
 
 def way(cluster: Cluster) -> Any:
-    """The module that knows this way to EMR: ``submit``, ``latest``, ``status``, ``cancel``, ``end``, ``log_folder``, ``driver_logs``."""
+    """The module that knows this way to EMR: ``submit``, ``latest``, ``status``, ``cancel``, ``end``, ``log_folder``, ``driver_logs``, ``there``."""
     return ec2 if cluster.mode == "ec2" else serverless
 
 
@@ -68,7 +69,8 @@ def say(text: str) -> None:
 def _found(cluster: Cluster, where: dag.Where) -> str:
     found = way(cluster).latest(cluster, where)
     if not found:
-        raise InputError(f"there is no run of {where.tier or where.recipe}, data set {where.dataset}, on {cluster.name} in this region")
+        raise InputError(f"there is no run of {where.tier or where.recipe}, data set {where.dataset}, on cluster {cluster.name} in this "
+                         "region: is the --root the same, and the --cluster?")  # fmt: skip
     return found
 
 
@@ -83,8 +85,9 @@ def logs(cluster: Cluster, where: dag.Where, place: Place, step: str) -> int:
     found = _found(cluster, where)
     steps = [s for s in way(cluster).status(found)[1:] if s.step.startswith(step)]
     if not steps:
-        raise InputError(f"{found} has no step {step!r}")
-    one = next((s for s in steps if s.state in FAILED), steps[-1])
+        raise InputError(f"{found} has no step {step!r}; it has {', '.join(s.step for s in way(cluster).status(found)[1:]) or 'none yet'}")
+    begun = [s for s in steps if s.state not in WAITING]
+    one = next((s for s in steps if s.state in FAILED), (begun or steps)[-1])
     read = _logs(place, way(cluster).log_folder(found, one))
     if not read:
         raise InputError(f"{place} has no log of {one.step} yet: EMR puts them there some minutes later")
@@ -107,9 +110,14 @@ def cancel(cluster: Cluster, where: dag.Where) -> int:
     return 0
 
 
-def teardown(cluster: Cluster, where: dag.Where) -> None:
-    """Remove what the run started; nothing there is no error."""
-    found = way(cluster).latest(cluster, where)
-    if found:
+def teardown(cluster: Cluster, where: dag.Where, with_stack: bool = False) -> None:
+    """Remove what the run started; before the stack goes, nothing of any run may be there."""
+    found = way(cluster).latest(cluster, where) if with_stack else _found(cluster, where)
+    there = dict(ec2.there() + serverless.there())
+    if others := [f"{name} ({key})" for key, name in there.items() if key != found and with_stack]:
+        raise ConfigError(f"other runs stand on the stack: {', '.join(others)}; tear them down, or wait until they have ended")
+    if found in there:
         way(cluster).end(found)
-    say(f"removed: {found or 'nothing was there'}")
+        say(f"removed: {found}")
+    else:
+        say(f"removed before: {found}" if found else "there is no such run")

@@ -30,6 +30,8 @@ CONTROL = f"role IN ('{sampling.PAIRED}', '{sampling.UNPAIRED}')"
 
 def score_files(path: Path) -> list[str]:
     """The file, or the Parquet or CSV files in the folder."""
+    if not path.exists():
+        raise InputError(f"no such file or folder of scores: {path}")
     found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in KINDS and not p.name.startswith((".", "_")))
     if not found or len({p.suffix for p in found}) > 1 or found[0].suffix not in KINDS:
         raise InputError(f"{path}: scores are a .parquet or .csv file, or a folder of one of the two kinds")

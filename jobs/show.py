@@ -1,5 +1,7 @@
 """One task of a data set as a picture: stamp, arc alone, lens and source planes with caustics, parameters."""
 
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -30,13 +32,17 @@ def find(dataset: store.Dataset, table: str, task: str) -> dict:
 def main(argv: list[str]) -> None:
     parser = cli.parser("show", __doc__, begins=False)
     parser.add_argument("task", metavar="TASK_ID", help="id of the task in metrics, or the beginning of it")
-    parser.add_argument("--out", metavar="PNG", help="file to write (TASK_ID.png)")
+    parser.add_argument(
+        "--out", metavar="PNG", help="file to write (by default TASK_ID.png beside the data set's report, or here if that is in a bucket)"
+    )
     args = parser.parse_args(argv)
     dataset = store.Dataset.at(args.root, args.dataset, tiers.load(args.tier).name)
     row = find(dataset, "metrics", args.task)
     if row["status"] != OK:
         raise InputError(f"task {row['task_id']} was not made, {row['status']}: {row['error']}")
     stamp = find(dataset, "stamps", row["task_id"])
-    path = store.local(args.out or f"{row['task_id']}.png")
+    beside = dataset.place.local / "report" / dataset.tier if dataset.place.local else Path()
+    path = store.local(args.out or beside / f"{row['task_id']}.png")
+    path.parent.mkdir(parents=True, exist_ok=True)
     sheet.write(row, stamp, reader.planes(stamp), path)
     cli.log.info("show: %s", path)

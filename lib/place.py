@@ -355,6 +355,8 @@ def at(address: str | Path, patience: Patience = PATIENCE) -> Place:
         raise ConfigError(f"s3://{bucket.rpartition('@')[2]}: {SECRET}")
     if not bucket:
         raise ConfigError(f"{text}: an s3: address names a bucket: s3://bucket/folder")
+    if {".", ".."} & set(prefix.split("/")):
+        raise ConfigError(f"s3://{bucket}/{prefix}: a folder of a bucket has no . or .. in its address")
     options = dict(parse_qsl(query, keep_blank_values=True))
     if unknown := sorted(options.keys() - set(OPTIONS)):
         raise ConfigError(f"s3://{bucket}: unknown option {', '.join(unknown)}; known: {', '.join(OPTIONS)}")

@@ -61,8 +61,11 @@ def read(dataset: Dataset, before: str, after: str) -> dict | None:
     return record
 
 
-def require(dataset: Dataset, tier: Tier, skip: str | None) -> dict:
-    """What the run is to tell: nothing if the tier before is promoted, the reason if that is skipped; else an error."""
+def require(dataset: Dataset, tier: Tier, skip: str | None, skips: bool = True) -> dict:
+    """What the run is to tell: nothing if the tier before is promoted, the reason if that is skipped; else an error.
+
+    ``skips``: whether the user has the flag by which it is skipped.
+    """
     first = before(tier)
     if not first:
         return {}
@@ -73,7 +76,7 @@ def require(dataset: Dataset, tier: Tier, skip: str | None) -> dict:
         return {runs.SKIPPED: f"{first} to {tier.name}: {skip.strip()}"}
     record = read(dataset, first, tier.name)
     how = (f"validate {first} and run python -m validation promote --from {first} --to {tier.name} --root {dataset.root} "
-           f'--dataset {dataset.name}, or give --unsafe-skip-promotion "reason"')  # fmt: skip
+           f"--dataset {dataset.name}" + ', or give --unsafe-skip-promotion "reason"' * skips)  # fmt: skip
     if record is None:
         raise ConfigError(f"tier {tier.name} comes after {first}, and {dataset.place} has no promotion of {first} to {tier.name}: {how}")
     there = fingerprint(Dataset(dataset.root, dataset.name, first))

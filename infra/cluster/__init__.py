@@ -14,6 +14,7 @@ from lib.errors import ConfigError
 MODES = ("ec2", "serverless")
 MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}  # as EMR says it, as wheels and the kernel say it
 SHARED = "spark.toml"
+SIZES = (1, 2, 4, 8, 16)  # vCPUs of a worker of EMR Serverless
 
 
 @dataclass(frozen=True)
@@ -131,8 +132,12 @@ class Cluster:
     spark: tuple[Setting, ...] = field(default=())
 
     def __post_init__(self):
-        if self.mode not in MODES or getattr(self, self.mode) is None:
-            raise ValueError(f"mode must be one of {', '.join(MODES)} with a table of its name, got {self.mode!r}")
+        if self.mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(MODES)}, got {self.mode!r}")
+        if getattr(self, self.mode) is None:
+            raise ValueError(f"mode {self.mode} wants a table [{self.mode}]")
+        if self.mode == "serverless" and self.executor.cores not in SIZES:
+            raise ValueError(f"a worker of EMR Serverless has {', '.join(map(str, SIZES))} cores, got {self.executor.cores}")
         if self.architecture not in MACHINES:
             raise ValueError(f"architecture must be one of {', '.join(MACHINES)}, got {self.architecture!r}")
         if not self.release.startswith("emr-"):

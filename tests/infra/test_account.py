@@ -130,7 +130,7 @@ def test_debug_on_ec2_is_asked_for_once_and_ends_without_a_trace(made, on_ec2, c
     cluster.state = "TERMINATING"
     assert infra.main(["submit", *run(made, "--no-wait"), *on_ec2]) == 0
     assert len(emr().clusters) == 2, "one that is ending takes no steps"
-    cluster = list(emr().clusters.values())[-1]
+    cluster.state, cluster = "TERMINATED", list(emr().clusters.values())[-1]
 
     cluster.steps[2].state = "FAILED"
     why = {"Reason": "Unknown Error", "Message": "exit code 137", "LogFile": f"{made.logs}x/stderr.gz"}
@@ -147,7 +147,54 @@ def test_debug_on_ec2_is_asked_for_once_and_ends_without_a_trace(made, on_ec2, c
     assert infra.main(["teardown", *of(made), *on_ec2, "--with-stack"]) == 0
     assert not boto3.client("emr").list_clusters(ClusterStates=["STARTING", "BOOTSTRAPPING", "RUNNING", "WAITING"])["Clusters"]
     assert boto3.client("cloudformation").list_stacks(StackStatusFilter=["CREATE_COMPLETE", "UPDATE_COMPLETE"])["StackSummaries"] == []
-    assert infra.main(["teardown", *of(made), *on_ec2]) == 0, "nothing there is no error"
+    assert infra.main(["teardown", *of(made), *on_ec2]) == 0, "what was removed before is no error"
+    assert f"removed before: {cluster.id}" in capsys.readouterr().err
+
+
+def test_a_stack_stays_while_a_run_is_there_and_a_run_that_is_not_there_is_said(made, on_ec2, capsys):
+    assert infra.main(["submit", *run(made, "--no-wait"), *on_ec2]) == 0
+    other = [f.replace("mine", "other") for f in of(made)]
+    assert infra.main(["teardown", *other, *on_ec2, "--with-stack"]) == 2
+    said = capsys.readouterr().err
+    assert "other runs stand on the stack: arcmill-debug-ec2-mine-debug-" in said and aws.stack()
+    assert infra.main(["teardown", *of(made)]) == 3, "of other machines"
+    assert "on cluster debug in this region: is the --root the same, and the --cluster?" in capsys.readouterr().err
+    assert infra.main(["teardown", *of(made), *on_ec2]) == 0
+    assert infra.main(["teardown", *other, *on_ec2, "--with-stack"]) == 0
+    assert "stack arcmill: removed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag, address, says", [
+    ("--root", "s3://{bucket}/other", "is none that the stack's roles reach: s3://{bucket}/sets (deploy"),
+    ("--root", "s3://{bucket}/sets2", "is none that the stack's roles reach: s3://{bucket}/sets (deploy"),
+    ("--survey", "s3://sky/dr9", "is none that the stack's roles reach: s3://sky/dr10/south or s3://{bucket}/sets (deploy"),
+    ("--survey", "s3://other/dr10/south", "is none that the stack's roles reach: s3://sky/dr10/south or s3://{bucket}/sets (deploy"),
+])  # fmt: skip
+def test_a_place_that_the_roles_do_not_reach_is_refused_before_machines_are_paid_for(flag, address, says, made, on_ec2, capsys):
+    flags = run(made, "--no-wait")
+    flags[flags.index(flag) + 1] = address.format(bucket=made.Bucket)
+    assert infra.main(["submit", *flags, *on_ec2]) == 2
+    assert says.format(bucket=made.Bucket) in capsys.readouterr().err and not emr().clusters
+
+
+def test_machines_of_ec2_want_a_network(account, small, on_ec2, capsys):
+    assert infra.main(["deploy", *(part for p in PARAMETERS[:3] for part in ("--parameter", p))]) == 0
+    assert infra.main(["submit", *run(aws.stack(), "--no-wait"), *on_ec2]) == 2
+    assert "the stack has no network: deploy --parameter Vpc=" in capsys.readouterr().err and not emr().clusters
+
+
+def test_a_parameter_that_the_stack_does_not_have_is_named(account, capsys):
+    assert infra.main(["deploy", "--parameter", "SurvyBucket=x"]) == 2
+    assert "the stack has no parameter SurvyBucket (did you mean SurveyBucket?); it has SurveyBucket, " in capsys.readouterr().err
+
+
+def test_a_dry_run_says_what_would_be_refused(made, small, capsys, monkeypatch):
+    monkeypatch.setattr("infra.package.require_clean", lambda root=None: None)
+    flags = [f.replace("debug", "grid") if f == "debug" else "100" if f == "5" else f for f in run(made, "--dry-run")]
+    assert infra.main(["submit", *flags]) == 0
+    said = capsys.readouterr()
+    assert "without --dry-run this is refused: tier grid comes after debug" in said.err and json.loads(said.out)
+    assert "--unsafe-skip-promotion" not in said.err, "submit has no such flag"
 
 
 def failing(details: dict):
@@ -178,7 +225,7 @@ def failing(details: dict):
 
 def test_another_run_of_the_same_data_set_is_refused_while_one_is_under_way(made, on_ec2, capsys):
     assert infra.main(["submit", *run(made, "--no-wait"), *on_ec2]) == 0
-    other = [f.replace("dr10/south", "dr10/north") for f in run(made, "--no-wait")]
+    other = [f.replace("dr10/south", "dr10/south/north") for f in run(made, "--no-wait")]
     assert infra.main(["submit", *other, *on_ec2]) == 2
     assert "with other files or settings" in capsys.readouterr().err and len(emr().clusters) == 1
 
@@ -268,7 +315,7 @@ def test_status_tells_the_newest_run_of_each_job_only(made, serverless, capsys):
     assert infra.main(["submit", *run(made), *serverless]) == 0
     (application,) = emrserverless_backends[ACCOUNT][REGION].applications.values()
     runs = emrserverless_backends[ACCOUNT][REGION].job_runs[application.id]
-    other = [f.replace("dr10/south", "dr10/north") for f in run(made)]
+    other = [f.replace("dr10/south", "dr10/south/north") for f in run(made)]
     for r in runs[3:]:
         r.state = "FAILED"
     assert infra.main(["submit", *other, *serverless]) == 0
@@ -300,6 +347,11 @@ def test_the_end_of_a_failed_steps_log_is_shown(made, on_ec2, capsys):
     assert "manifest: no parent table" in said and "line 10\n" not in said and said.count("== ") == 2
     assert "executor's" not in said and "another step's" not in said
     assert infra.main(["logs", *of(made), *on_ec2, "--step", "parent"]) == 3
+    assert infra.main(["logs", *of(made), *on_ec2, "--step", "injct"]) == 3
+    assert "has no step 'injct'; it has parent, manifest, inject, validation, select" in capsys.readouterr().err
+    cluster.steps[0].state, cluster.steps[1].state = "COMPLETED", "RUNNING"
+    assert infra.main(["logs", *of(made), *on_ec2]) == 0
+    assert "manifest: no parent table" in capsys.readouterr().out, "of the step that has begun, not of those that wait"
 
 
 @pytest.mark.parametrize("budget", ["0.01", "nan"])

@@ -45,6 +45,8 @@ def test_graviton_or_x86_by_one_key(tmp_path):
     ("train", ("machines_max", "machine_max"), r"unknown key ec2.machine_max \(did you mean machines_max\?\)"),
     ("debug", ('mode = "serverless"', 'mode = "kubernetes"'), "mode must be one of ec2, serverless"),
     ("debug", ('architecture = "arm64"', 'architecture = "arm"'), "architecture must be one of"),
+    ("debug", ('mode = "serverless"', 'mode = "ec2"'), r"mode ec2 wants a table \[ec2\]"),
+    ("debug", ("cores = 4", "cores = 3"), "a worker of EMR Serverless has 1, 2, 4, 8, 16 cores, got 3"),
     ("debug", ("emr-spark-8.0.0", "spark-8"), "label of EMR"),
     ("debug", ("cores = 4", 'cores = "4"'), "executor.cores must be int, got '4'"),
     ("train", ("machines_max = 30", "machines_max = 20"), "at least the 30 machines"),

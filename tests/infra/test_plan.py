@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from infra import cluster, plan
 from jobs.__main__ import main as job
 from lib import costs
 from lib.errors import ConfigError
+from lib.frames import recipe as recipes
 
 ROWS = {"train": {"injected": 36_000, "paired_control": 0, "unpaired_control": 0}}
 ESTIMATE = costs.Estimate("train", ROWS, {"train": 1000}, 1000)
@@ -72,14 +74,31 @@ def test_a_machine_without_a_price_is_named():
         plan.priced(dataclasses.replace(made, ec2=other), costs.load())
 
 
-def test_of_a_mosaic_an_hour_is_priced_and_no_time_is_made_up(capsys):
-    found = told(["--recipe", "survey"], capsys)
-    assert (
-        found["cluster"] == "mosaic-gpu"
-        and "minutes" not in found
-        and found["hours_to"] == 3 * 12
-        and found["dollars_to"] >= 36 * found["dollars_an_hour"]
-    )
+@pytest.mark.parametrize("gpu, name, hours", [("false", "grid", 3 * 6), ("true", "mosaic-gpu", 3 * 12)])
+def test_of_a_mosaic_an_hour_is_priced_and_no_time_is_made_up(gpu, name, hours, capsys, tmp_path):
+    recipe = (Path(recipes.__file__).parent / "recipes" / "survey.toml").read_text().replace('name = "survey"', 'name = "own"')
+    (tmp_path / "own.toml").write_text(f"gpu = {gpu}\n{recipe}")
+    found = told(["--recipe", str(tmp_path / "own.toml")], capsys)
+    assert found["cluster"] == name and found["hours_to"] == hours
+    assert "minutes" not in found and found["dollars_to"] >= hours * found["dollars_an_hour"]
+
+
+@pytest.mark.parametrize("flags, says", [
+    (["--recipe", "nosuch"], "unknown recipe 'nosuch'"),
+    (["--recipe", "survey", "--cluster", "mosaic-gpu"], "recipe survey is for CPUs, and cluster mosaic-gpu has GPUs"),
+    (["--tier", "nosuch"], "unknown tier 'nosuch'"),
+    (["--tier", "demo"], "tier demo has no machines of its own: give --cluster, one of debug, grid"),
+])  # fmt: skip
+def test_a_plan_is_of_something_that_there_is_on_machines_that_fit(flags, says, capsys):
+    assert infra.main(["plan", *flags]) == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("bricks", ["-4", "0", "x"])
+def test_bricks_are_counted_from_one(bricks, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        infra.main(["plan", "--tier", "debug", "--bricks", bricks])
+    assert "must be a whole number above 0" in capsys.readouterr().err
 
 
 def test_machines_that_scaling_may_add_are_priced():

@@ -170,6 +170,17 @@ def test_an_address_that_a_line_would_be_cut_apart_by_is_refused_on_a_cluster(fi
     aws.require_plain(dag.Where("s3://b/sets?region=eu-west-1&endpoint=https://h:1", "mine", tier="debug", survey="s3://s/x"))
 
 
+@pytest.mark.parametrize("verb", ["steps", "status", "teardown"])
+@pytest.mark.parametrize(
+    "flag, value", [("--dataset", ".."), ("--dataset", "my set"), ("--root", "s3://b/../sets"), ("--root", f"s3://k:{SECRET}@b/x")]
+)
+def test_every_verb_refuses_names_and_addresses_that_are_none(verb, flag, value, capsys):
+    flags = {"--dataset": "mine", "--root": "s3://b/sets", "--survey": "s3://s/x"} | {flag: value}
+    assert infra.main([verb, "--tier", "debug", *(part for pair in flags.items() for part in pair)]) == 2
+    said = capsys.readouterr()
+    assert SECRET not in said.out + said.err and "Traceback" not in said.err
+
+
 def test_a_name_that_passed_is_one_word_of_a_shell():
     import shlex
 
@@ -224,7 +235,7 @@ def test_grid_and_train_want_a_commit(tmp_path):
     git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@t"]
     subprocess.run([*git, "init", "-q"], check=True)
     (tmp_path / "a.py").write_text("1")
-    with pytest.raises(ConfigError, match=r"a\.py are in none: commit them first"):
+    with pytest.raises(ConfigError, match=r"code of a commit only \(clean = true\); in none yet: a\.py"):
         package.require_clean(tmp_path)
     subprocess.run([*git, "add", "a.py"], check=True)
     subprocess.run([*git, "commit", "-qm", "x"], check=True)

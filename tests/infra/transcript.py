@@ -16,26 +16,35 @@ from infra.package import ROOT
 HEAD = """# A first user's sequence, as it was printed
 
 On {date}, by `python -m tests.infra.transcript`, with moto's server in the place of AWS (no account was at hand): requests, refusals and clean-up are the tool's own, what EMR answers is moto's. Moto's Serverless does not know
-Spark 8's label, which the sixth command shows; the debug tier is then sent to EMR on EC2, with `debug-ec2.toml`, a copy of `infra/cluster/train.toml` under another name. Moto runs no step. What an account has to show: [runbook](runbook.md).
+Spark 8's label, which the sixth command shows; the debug tier is then sent to EMR on EC2, with `debug-ec2.toml`, a copy of `infra/cluster/train.toml` under another name and with `clean = false`. Moto runs no step. What an account has to show: [runbook](runbook.md).
 """
 RUN = "--dataset first --root s3://{bucket}/sets"
 SKY = "--survey s3://sky/dr10/south"
 EC2 = "--cluster debug-ec2.toml"
 COMMANDS = (
-    "plan --tier debug",
-    f"submit --tier debug --dataset first --root s3://b/sets {SKY} --budget 5",
-    "deploy --parameter SurveyBucket=sky --parameter SurveyPrefix=dr10/south --parameter Email=me@example.org",
+    "plan --tier debug --bricks 20",
+    f"submit --tier debug --dataset first --root s3://b/sets {SKY} --bricks 20 --budget 5",
+    "deploy --parameter SurveyBucket=sky --parameter SurveyPrefix=dr10/south --parameter Email=me@example.org "
+    "--parameter Vpc={vpc} --parameter Subnets={subnet} --parameter RouteTables={table}",
     f"steps --tier debug {RUN} {SKY}",
-    f"submit --tier debug {RUN} {SKY} --budget 0.01",
-    f"submit --tier debug {RUN} {SKY} --budget 5",
-    f"submit --tier debug {RUN} {SKY} --budget 5 {EC2} --no-wait",
-    f"submit --tier debug {RUN} {SKY} --budget 5 {EC2} --no-wait",
+    f"submit --tier debug {RUN} {SKY} --bricks 20 --budget 0.01",
+    f"submit --tier debug {RUN} {SKY} --bricks 20 --budget 5",
+    f"submit --tier debug {RUN} {SKY} --bricks 20 --budget 5 {EC2} --no-wait",
+    f"submit --tier debug {RUN} {SKY} --bricks 20 --budget 5 {EC2} --no-wait",
     f"status --tier debug {RUN} {EC2}",
     f"logs --tier debug {RUN} {EC2} --step parent",
-    f"submit --tier train {RUN} {SKY} --budget 200",
+    f"submit --tier train {RUN} {SKY} --bricks 280000 --budget 100",
     f"teardown --tier debug {RUN} {EC2} --with-stack",
     f"status --tier debug {RUN} {EC2}",
 )
+
+
+def network() -> dict[str, str]:
+    """A network, as an account has one."""
+    ec2 = boto3.client("ec2")
+    vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+    subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.1.0/24")["Subnet"]["SubnetId"]
+    return {"vpc": vpc, "subnet": subnet, "table": ec2.create_route_table(VpcId=vpc)["RouteTable"]["RouteTableId"]}
 
 
 def main() -> None:
@@ -48,10 +57,11 @@ def main() -> None:
     print(HEAD.format(date=datetime.date.today()))
     with tempfile.TemporaryDirectory() as folder:
         train = (ROOT / "infra" / "cluster" / "train.toml").read_text()
-        (Path(folder) / "debug-ec2.toml").write_text(train.replace('name = "train"', 'name = "debug-ec2"'))
-        bucket = ""
+        own = train.replace('name = "train"', 'name = "debug-ec2"').replace("clean = true", "clean = false")
+        (Path(folder) / "debug-ec2.toml").write_text(own)
+        names = network() | {"bucket": ""}
         for command in COMMANDS:
-            command = command.format(bucket=bucket)
+            command = command.format(**names)
             said = subprocess.run(
                 [sys.executable, "-m", "infra", *command.split()], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
             )
@@ -60,7 +70,7 @@ def main() -> None:
             print()
             if command.startswith("deploy"):
                 assert boto3.client("cloudformation").describe_stacks(StackName=aws.STACK)["Stacks"], said.stdout
-                bucket = aws.stack().Bucket
+                names["bucket"] = aws.stack().Bucket
     server.stop()
 
 
