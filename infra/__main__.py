@@ -93,7 +93,10 @@ def machines(args) -> cluster.Cluster:
             raise ConfigError(
                 f"tier {name} has no machines of its own: give --cluster, one of {', '.join(cluster.names())}, or a .toml file"
             )
-        return cluster.load(name)
+        made = cluster.load(name)
+        if made.gpu:
+            raise ConfigError(f"cluster {made.name} has GPUs, and tier {where.tier} uses none: give another --cluster")
+        return made
     on_gpu = recipes.load(args.recipe).gpu
     made = cluster.load(args.cluster or ("mosaic-gpu" if on_gpu else "grid"))
     if made.gpu and not on_gpu:

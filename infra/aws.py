@@ -20,7 +20,7 @@ from lib.errors import ArcmillError, ConfigError
 from lib.place import at
 
 STACK = "arcmill"
-PLAIN = re.compile(r"[A-Za-z0-9._~/:?=&%+,-]*")  # no blank, quote or backslash, at which EMR cuts a line into words: no shell reads it
+PLAIN = re.compile(r"[A-Za-z0-9._~/:?=&%+,-]*")  # nothing at which EMR or a shell would cut a line apart, were it in quotes
 NAMED = "arcmill-"  # what the names of all runs begin with
 NAME_MOST = 64  # letters of a Serverless application's name
 TAG = "arcmill"  # the tag by which all that a run started is found
@@ -125,15 +125,23 @@ def require_plain(where: dag.Where) -> None:
         raise ConfigError("a simulated survey is written to a folder: simulate it here and copy it to the bucket (docs/runbook.md)")
 
 
+REACH = dict.fromkeys(("survey", "frames"), " (SurveyBucket and SurveyPrefix of deploy)")
+
+
 def require_reach(cluster: Cluster, where: dag.Where, found: Stack) -> None:
     """Refuse what the stack's roles would refuse when the machines are there and paid for, and machines of EC2 without a network."""
-    for name, places in (("root", [found.sets]), ("survey", [found.survey, found.sets]), ("frames", [found.survey, found.sets])):
+    readable = [place for place in (found.survey, found.sets) if place]
+    for name, places in (("root", [found.sets]), ("survey", readable), ("frames", readable)):
         address = getattr(where, name)
-        if address and not any(f"{at(address)}/".startswith(f"{place}/") for place in places):
-            raise ConfigError(f"{name} {address} is none that the stack's roles reach: {' or '.join(places)} (deploy sets the survey's)")
+        options = dict(at(address).options) if address else {}
+        if name == "root" and options.keys() & {"anonymous", "endpoint"}:
+            raise ConfigError("the data sets lie in the stack's own bucket, which has neither endpoint= nor anonymous=")
+        asks_nobody = options.get("anonymous") == "true" or "endpoint" in options  # a public bucket, or another's server
+        if address and not asks_nobody and not any(f"{at(address)}/".startswith(f"{place}/") for place in places):
+            raise ConfigError(f"{name} {address} is out of the roles' reach: they reach {' and '.join(places)}{REACH.get(name, '')}")
     if cluster.mode == "ec2" and not found.Subnets:
         raise ConfigError(
-            f"cluster {cluster.name} is on EC2 and the stack has no network: deploy --parameter Vpc=... Subnets=... RouteTables=..."
+            f"cluster {cluster.name} is on EC2 and the stack has no network: give deploy Vpc, Subnets and RouteTables (docs/runbook.md)"
         )
 
 
@@ -148,7 +156,7 @@ def told(error: Exception) -> AwsError:
         said = error.response.get("Error", {})
         return AwsError(f"{error.operation_name}: {said.get('Code')}: {said.get('Message')}{_advice(said.get('Code', ''))}")
     if isinstance(error, NoRegionError | NoCredentialsError):
-        return AwsError(f"{error} (AWS_REGION and your credentials or profile: docs/runbook.md, first run)")
+        return AwsError(f"{error} (set AWS_REGION, and credentials or a profile: docs/runbook.md, first run)")
     return AwsError(str(error))
 
 

@@ -149,7 +149,7 @@ def log_folder(cluster_id: str, step: State) -> str:
     return f"{cluster_id}/steps/{step.id}"
 
 
-def driver_logs(cluster_id: str, said: str) -> list[str]:
-    """What the names of a driver's logs begin with: YARN's first container of each application that the step named."""
+def driver_folders(cluster_id: str, said: str) -> list[str]:
+    """Where the logs of the applications' containers lie that a step's log names."""
     numbers = dict.fromkeys(re.findall(r"\bapplication_(\d+_\d+)\b", said))
-    return [f"{cluster_id}/containers/application_{n}/container_{n}_01_000001/" for n in numbers]
+    return [f"{cluster_id}/containers/application_{n}" for n in numbers]

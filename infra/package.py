@@ -51,7 +51,7 @@ def require_clean(root: Path = ROOT) -> None:
         raise ConfigError(f"{root} is no git checkout: this cluster takes code of a commit only")
     if changed := [line[3:] for line in said.stdout.splitlines()]:
         more = f" and {len(changed) - TOLD} more" if len(changed) > TOLD else ""
-        raise ConfigError(f"this cluster takes code of a commit only (clean = true); in none yet: {', '.join(changed[:TOLD])}{more}")
+        raise ConfigError(f"this cluster takes code of a commit only (clean = true); not committed: {', '.join(changed[:TOLD])}{more}")
 
 
 if __name__ == "__main__":

@@ -56,12 +56,11 @@ def job_of(run: str) -> str:
 
 
 def latest(cluster: Cluster, where: dag.Where) -> str:
-    """The application of a run; '' if there is none."""
+    """The application of a run, or the last that was removed and is still listed; '' if there is none."""
+    found = []
     for page in client("emr-serverless").get_paginator("list_applications").paginate():
-        for found in page["applications"]:
-            if found["name"] == run_name(cluster, where) and found["state"] not in GONE:
-                return found["id"]
-    return ""
+        found += [a for a in page["applications"] if a["name"] == run_name(cluster, where)]
+    return max(found, key=lambda a: (a["state"] not in GONE, a["createdAt"]), default={"id": ""})["id"]
 
 
 def there() -> list[tuple[str, str]]:
@@ -73,6 +72,7 @@ def there() -> list[tuple[str, str]]:
 def submit(asked: Asked) -> str:
     """The application's id, with the first step that is not done under way; ``go_on`` starts the others."""
     found = latest(asked.cluster, asked.where)
+    found = found if found in dict(there()) else ""
     if found and client("emr-serverless").get_application(applicationId=found)["application"]["releaseLabel"] != asked.cluster.release:
         raise ConfigError(f"application {found} has another release: the verb teardown removes it")
     found = found or client("emr-serverless").create_application(**application(asked))["applicationId"]
@@ -146,6 +146,6 @@ def log_folder(application_id: str, step: State) -> str:
     return f"applications/{application_id}/jobs/{step.id}"
 
 
-def driver_logs(application_id: str, said: str) -> list[str]:
+def driver_folders(application_id: str, said: str) -> list[str]:
     """None beside the job run's own, which hold the driver's."""
     return []

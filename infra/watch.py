@@ -1,8 +1,10 @@
 """A run under way: started, looked at, stopped, removed, whichever way it goes to EMR."""
 
 import gzip
+import re
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from infra import dag, ec2, serverless
@@ -12,15 +14,17 @@ from lib.errors import ConfigError, InputError
 from lib.place import Place
 
 EVERY_S = 20.0
+PATIENCE_S = 1200.0  # of a teardown
 FAILED = ("FAILED", "CANCELLED", "INTERRUPTED", "TERMINATED_WITH_ERRORS")
 DONE = ("COMPLETED", "SUCCESS")
 WAITING = ("PENDING", "SUBMITTED", "SCHEDULED", "QUEUED")
 ENDED = ("TERMINATED", "TERMINATED_WITH_ERRORS")
 LINES = 60  # of a log
+DRIVER = re.compile(r"/container_(e\d+_)?\d+_\d+_\d+_000001/")  # YARN's first container of an attempt
 
 
 def way(cluster: Cluster) -> Any:
-    """The module that knows this way to EMR: ``submit``, ``latest``, ``status``, ``cancel``, ``end``, ``log_folder``, ``driver_logs``, ``there``."""
+    """The module that knows this way to EMR: ``submit``, ``latest``, ``status``, ``cancel``, ``end``, ``log_folder``, ``driver_folders``, ``there``."""
     return ec2 if cluster.mode == "ec2" else serverless
 
 
@@ -91,16 +95,19 @@ def logs(cluster: Cluster, where: dag.Where, place: Place, step: str) -> int:
     read = _logs(place, way(cluster).log_folder(found, one))
     if not read:
         raise InputError(f"{place} has no log of {one.step} yet: EMR puts them there some minutes later")
-    for folder in way(cluster).driver_logs(found, "\n".join(read.values())):
-        read |= _logs(place, folder)
+    for folder in way(cluster).driver_folders(found, "\n".join(read.values())):
+        drivers = _logs(place, folder, DRIVER)
+        if not drivers:
+            say(f"{place}/{folder} has no log of the driver yet: EMR puts it there some minutes later")
+        read |= drivers
     for name, text in read.items():
         print(f"== {name}", *text.splitlines()[-LINES:], sep="\n")
     return 0
 
 
-def _logs(place: Place, folder: str) -> dict[str, str]:
+def _logs(place: Place, folder: str, of: re.Pattern = re.compile("")) -> dict[str, str]:
     """Text of the logs under a folder, by name."""
-    names = [f.name for f in place.files(folder) if f.name.rpartition("/")[2].startswith(("stderr", "stdout"))]
+    names = [f.name for f in place.files(folder) if of.search(f.name) and f.name.rpartition("/")[2].startswith(("stderr", "stdout"))]
     return {n: (gzip.decompress(place.read(n)) if n.endswith(".gz") else place.read(n)).decode(errors="replace") for n in names}
 
 
@@ -113,11 +120,20 @@ def cancel(cluster: Cluster, where: dag.Where) -> int:
 def teardown(cluster: Cluster, where: dag.Where, with_stack: bool = False) -> None:
     """Remove what the run started; before the stack goes, nothing of any run may be there."""
     found = way(cluster).latest(cluster, where) if with_stack else _found(cluster, where)
-    there = dict(ec2.there() + serverless.there())
-    if others := [f"{name} ({key})" for key, name in there.items() if key != found and with_stack]:
-        raise ConfigError(f"other runs stand on the stack: {', '.join(others)}; tear them down, or wait until they have ended")
-    if found in there:
+    if with_stack and (others := [f"{name} ({key})" for key, name in ec2.there() + serverless.there() if key != found]):
+        raise ConfigError(f"other runs stand on the stack: {', '.join(others)}; tear them down first (a cluster that is ending: wait)")
+    if found in dict(way(cluster).there()):
         way(cluster).end(found)
+        if with_stack:  # the roles are needed until the last machine is gone
+            _until(lambda: found not in dict(way(cluster).there()), f"{found} to end")
         say(f"removed: {found}")
     else:
         say(f"removed before: {found}" if found else "there is no such run")
+
+
+def _until(so: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not so():
+        if time.monotonic() > end:
+            raise InputError(f"waited {PATIENCE_S:g} s for {what}: teardown again goes on")
+        time.sleep(EVERY_S)

@@ -61,6 +61,7 @@ def main(argv: list[str]) -> None:
     dataset = store.Dataset.at(args.root, args.dataset, tier.name)
     skipped = cli.promoted(args, dataset, tier)
     session = spark.session("arcmill inject")
+    spark.load(session, stamps)
     pieces = spark.Pieces(session, dataset, "manifest")
     found: Counter = sum(map(Counter, pieces.map(sizes, ["brickname"])), Counter())
     planned = chunks.of_bricks(found)

@@ -70,6 +70,12 @@ def session(app: str) -> SparkSession:
     return spark
 
 
+def load(spark: SparkSession, function) -> None:
+    """Have the worker of every core load what ``function`` stands on: one that has no part in the first stage would load it while the others work."""
+    cores = spark.sparkContext.defaultParallelism
+    spark.sparkContext.parallelize(range(cores), cores).map(lambda _: callable(function)).count()
+
+
 def abandon() -> None:
     """Stop Spark, if it runs, without its reports of what was cut short."""
     context = SparkContext._active_spark_context

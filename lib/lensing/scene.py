@@ -149,9 +149,8 @@ class Batch:
             raise ValueError("fluxes must be finite and pixel_arcsec positive")
         if other := [k for k, row in enumerate(psfs) if len(row) != fluxes.shape[1]]:
             raise ValueError(f"task {other[0]} has {len(psfs[other[0]])} PSFs for {fluxes.shape[1]} bands")
-        pixels = np.broadcast_to(
-            np.asarray(pixel_arcsec, float), tasks
-        ).copy()  # of one task it would stay read-only: another type to compile for
+        # a copy: what is broadcast is read-only, and of one task stays so, another type to compile for
+        pixels = np.broadcast_to(np.asarray(pixel_arcsec, float), tasks).copy()
         middle, odd = (side_pix - 1) / 2.0, 0.5 * (side_pix % 2)
         offsets = np.stack([a["x_pix"] - middle, a["y_pix"] - middle, np.full(count, odd)], axis=1).astype(np.float32)
         canvas = -(-(side_pix // 2 + reach_pix) // BLOCK) * BLOCK

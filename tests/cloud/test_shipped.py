@@ -56,9 +56,9 @@ def path_without_python(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def worker():
-    """A cluster that one executor fits on."""
-    with servers.cluster(workers=1, cores=1, memory="2g") as made:
+def worker(tmp_path_factory):
+    """A cluster that one executor fits on, with a folder of its own for temporary files: what is shipped compiles for itself."""
+    with servers.cluster(workers=1, cores=1, memory="2g", env={"TMPDIR": str(tmp_path_factory.mktemp("tmp"))}) as made:
         yield made
 
 
@@ -71,7 +71,7 @@ def submitted(files, argv, master: str, folder: Path, path: Path) -> subprocess.
     command = line.spark_submit(made, sent, argv, ("--master", master))
     environ = {
         "PATH": str(path), "HOME": str(folder), "SPARK_HOME": str(Path(pyspark.__file__).parent), "SPARK_LOCAL_IP": "127.0.0.1",
-        "JAVA_HOME": os.environ.get("JAVA_HOME", ""), "AWS_SECRET_ACCESS_KEY": "PLANTEDsecret",
+        "JAVA_HOME": os.environ.get("JAVA_HOME", ""), "TMPDIR": str(folder), "AWS_SECRET_ACCESS_KEY": "PLANTEDsecret",
     }  # fmt: skip
     command[0] = str(Path(pyspark.__file__).parent / "bin" / "spark-submit")
     return subprocess.run(command, cwd=folder, env={k: v for k, v in environ.items() if v}, capture_output=True, text=True, timeout=1200)

@@ -165,10 +165,11 @@ def test_a_stack_stays_while_a_run_is_there_and_a_run_that_is_not_there_is_said(
 
 
 @pytest.mark.parametrize("flag, address, says", [
-    ("--root", "s3://{bucket}/other", "is none that the stack's roles reach: s3://{bucket}/sets (deploy"),
-    ("--root", "s3://{bucket}/sets2", "is none that the stack's roles reach: s3://{bucket}/sets (deploy"),
-    ("--survey", "s3://sky/dr9", "is none that the stack's roles reach: s3://sky/dr10/south or s3://{bucket}/sets (deploy"),
-    ("--survey", "s3://other/dr10/south", "is none that the stack's roles reach: s3://sky/dr10/south or s3://{bucket}/sets (deploy"),
+    ("--root", "s3://{bucket}/other", "is out of the roles' reach: they reach s3://{bucket}/sets\n"),
+    ("--root", "s3://{bucket}/sets2", "is out of the roles' reach: they reach s3://{bucket}/sets\n"),
+    ("--root", "s3://{bucket}/sets?endpoint=https://h:1", "the data sets lie in the stack's own bucket"),
+    ("--survey", "s3://sky/dr9", "they reach s3://sky/dr10/south and s3://{bucket}/sets (SurveyBucket and SurveyPrefix of deploy)"),
+    ("--survey", "s3://other/dr10/south?region=eu-west-1", "is out of the roles' reach"),
 ])  # fmt: skip
 def test_a_place_that_the_roles_do_not_reach_is_refused_before_machines_are_paid_for(flag, address, says, made, on_ec2, capsys):
     flags = run(made, "--no-wait")
@@ -177,10 +178,34 @@ def test_a_place_that_the_roles_do_not_reach_is_refused_before_machines_are_paid
     assert says.format(bucket=made.Bucket) in capsys.readouterr().err and not emr().clusters
 
 
+@pytest.mark.parametrize("survey", ["s3://{bucket}/sets/sky", "s3://sky/dr10/south/a?region=eu-west-1", "s3://public/dr10?anonymous=true",
+                                    "s3://theirs/dr10?endpoint=https://h:1"])  # fmt: skip
+def test_a_place_that_the_roles_reach_or_that_asks_for_no_role_is_taken(survey, made, on_ec2):
+    flags = run(made, "--no-wait")
+    flags[flags.index("--survey") + 1] = survey.format(bucket=made.Bucket)
+    assert infra.main(["submit", *flags, *on_ec2]) == 0 and len(emr().clusters) == 1
+
+
+def test_a_stack_goes_when_the_last_machine_is_gone_and_no_sooner(made, on_ec2, monkeypatch, capsys):
+    """moto's clusters end at once; EMR's take minutes, and need their roles until then."""
+    assert infra.main(["submit", *run(made, "--no-wait"), *on_ec2]) == 0
+    (cluster,) = emr().clusters.values()
+    asked = []
+
+    def pause(_):
+        asked.append(aws.stack())
+        cluster.state = "TERMINATED" if len(asked) == 3 else cluster.state
+
+    monkeypatch.setattr(emr(), "terminate_job_flows", lambda ids: [setattr(cluster, "state", "TERMINATING"), cluster][1:])
+    monkeypatch.setattr("infra.watch.time.sleep", pause)
+    assert infra.main(["teardown", *of(made), *on_ec2, "--with-stack"]) == 0
+    assert len(asked) == 3 and "stack arcmill: removed" in capsys.readouterr().err
+
+
 def test_machines_of_ec2_want_a_network(account, small, on_ec2, capsys):
     assert infra.main(["deploy", *(part for p in PARAMETERS[:3] for part in ("--parameter", p))]) == 0
     assert infra.main(["submit", *run(aws.stack(), "--no-wait"), *on_ec2]) == 2
-    assert "the stack has no network: deploy --parameter Vpc=" in capsys.readouterr().err and not emr().clusters
+    assert "the stack has no network: give deploy Vpc, Subnets and RouteTables" in capsys.readouterr().err and not emr().clusters
 
 
 def test_a_parameter_that_the_stack_does_not_have_is_named(account, capsys):
@@ -269,6 +294,9 @@ def test_debug_on_serverless_goes_step_by_step_and_leaves_nothing(made, serverle
     assert infra.main(["teardown", *of(made), *serverless]) == 0
     left = boto3.client("emr-serverless").list_applications()["applications"]
     assert [a for a in left if a["state"] != "TERMINATED"] == []
+    assert infra.main(["teardown", *of(made), *serverless]) == 0 and "removed before" in capsys.readouterr().err
+    assert infra.main(["submit", *run(made), *serverless]) == 0
+    assert len([a for a in backend.applications.values() if a.state != "TERMINATED"]) == 1, "another, in the place of that"
 
 
 def test_a_teardown_waits_until_what_runs_has_ended_and_the_application_stands_still(made, serverless, monkeypatch):
@@ -337,7 +365,8 @@ def test_the_end_of_a_failed_steps_log_is_shown(made, on_ec2, capsys):
     log(f"steps/{cluster.steps[1].id}/stderr.gz", "Submitted application application_17_0002\nfinal status: FAILED (application_17_0002)")
     capsys.readouterr()
     assert infra.main(["logs", *of(made), *on_ec2]) == 0
-    assert "final status: FAILED" in capsys.readouterr().out, "the driver's log may come later than the step's"
+    said = capsys.readouterr()
+    assert "final status: FAILED" in said.out and "application_17_0002 has no log of the driver yet" in said.err
     told = "\n".join(f"line {k}" for k in range(100)) + "\nmanifest: no parent table"
     log("containers/application_17_0002/container_17_0002_01_000001/stderr.gz", told)
     log("containers/application_17_0002/container_17_0002_01_000002/stderr.gz", "an executor's")

@@ -86,6 +86,7 @@ def test_of_a_mosaic_an_hour_is_priced_and_no_time_is_made_up(gpu, name, hours, 
 @pytest.mark.parametrize("flags, says", [
     (["--recipe", "nosuch"], "unknown recipe 'nosuch'"),
     (["--recipe", "survey", "--cluster", "mosaic-gpu"], "recipe survey is for CPUs, and cluster mosaic-gpu has GPUs"),
+    (["--tier", "debug", "--cluster", "mosaic-gpu"], "cluster mosaic-gpu has GPUs, and tier debug uses none"),
     (["--tier", "nosuch"], "unknown tier 'nosuch'"),
     (["--tier", "demo"], "tier demo has no machines of its own: give --cluster, one of debug, grid"),
 ])  # fmt: skip

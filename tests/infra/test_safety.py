@@ -235,7 +235,7 @@ def test_grid_and_train_want_a_commit(tmp_path):
     git = ["git", "-C", str(tmp_path), "-c", "user.name=t", "-c", "user.email=t@t"]
     subprocess.run([*git, "init", "-q"], check=True)
     (tmp_path / "a.py").write_text("1")
-    with pytest.raises(ConfigError, match=r"code of a commit only \(clean = true\); in none yet: a\.py"):
+    with pytest.raises(ConfigError, match=r"code of a commit only \(clean = true\); not committed: a\.py"):
         package.require_clean(tmp_path)
     subprocess.run([*git, "add", "a.py"], check=True)
     subprocess.run([*git, "commit", "-qm", "x"], check=True)

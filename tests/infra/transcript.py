@@ -21,22 +21,22 @@ Spark 8's label, which the sixth command shows; the debug tier is then sent to E
 RUN = "--dataset first --root s3://{bucket}/sets"
 SKY = "--survey s3://sky/dr10/south"
 EC2 = "--cluster debug-ec2.toml"
-COMMANDS = (
-    "plan --tier debug --bricks 20",
-    f"submit --tier debug --dataset first --root s3://b/sets {SKY} --bricks 20 --budget 5",
-    "deploy --parameter SurveyBucket=sky --parameter SurveyPrefix=dr10/south --parameter Email=me@example.org "
-    "--parameter Vpc={vpc} --parameter Subnets={subnet} --parameter RouteTables={table}",
-    f"steps --tier debug {RUN} {SKY}",
-    f"submit --tier debug {RUN} {SKY} --bricks 20 --budget 0.01",
-    f"submit --tier debug {RUN} {SKY} --bricks 20 --budget 5",
-    f"submit --tier debug {RUN} {SKY} --bricks 20 --budget 5 {EC2} --no-wait",
-    f"submit --tier debug {RUN} {SKY} --bricks 20 --budget 5 {EC2} --no-wait",
-    f"status --tier debug {RUN} {EC2}",
-    f"logs --tier debug {RUN} {EC2} --step parent",
-    f"submit --tier train {RUN} {SKY} --bricks 280000 --budget 100",
-    f"teardown --tier debug {RUN} {EC2} --with-stack",
-    f"status --tier debug {RUN} {EC2}",
-)
+COMMANDS = (  # and the exit code of each
+    (0, "plan --tier debug --bricks 20"),
+    (2, f"submit --tier debug --dataset first --root s3://b/sets {SKY} --bricks 20 --budget 5"),
+    (0, "deploy --parameter SurveyBucket=sky --parameter SurveyPrefix=dr10/south --parameter Email=me@example.org "
+        "--parameter Vpc={vpc} --parameter Subnets={subnet} --parameter RouteTables={table}"),
+    (0, f"steps --tier debug {RUN} {SKY}"),
+    (2, f"submit --tier debug {RUN} {SKY} --bricks 20 --budget 0.001"),
+    (3, f"submit --tier debug {RUN} {SKY} --bricks 20 --budget 5"),
+    (0, f"submit --tier debug {RUN} {SKY} --bricks 20 --budget 5 {EC2} --no-wait"),
+    (0, f"submit --tier debug {RUN} {SKY} --bricks 20 --budget 5 {EC2} --no-wait"),
+    (0, f"status --tier debug {RUN} {EC2}"),
+    (3, f"logs --tier debug {RUN} {EC2} --step parent"),
+    (2, f"submit --tier train {RUN} {SKY} --bricks 280000 --budget 100"),
+    (0, f"teardown --tier debug {RUN} {EC2} --with-stack"),
+    (0, f"status --tier debug {RUN} {EC2}"),
+)  # fmt: skip
 
 
 def network() -> dict[str, str]:
@@ -51,7 +51,7 @@ def main() -> None:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     os.environ |= {
-        "AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port()), "AWS_DEFAULT_REGION": "us-east-1", "PYTHONPATH": str(ROOT),
+        "AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port()), "AWS_REGION": "us-east-1", "AWS_DEFAULT_REGION": "us-east-1", "PYTHONPATH": str(ROOT),
         "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing",
     }  # fmt: skip
     print(HEAD.format(date=datetime.date.today()))
@@ -60,16 +60,17 @@ def main() -> None:
         own = train.replace('name = "train"', 'name = "debug-ec2"').replace("clean = true", "clean = false")
         (Path(folder) / "debug-ec2.toml").write_text(own)
         names = network() | {"bucket": ""}
-        for command in COMMANDS:
+        for k, (code, command) in enumerate(COMMANDS):
             command = command.format(**names)
             said = subprocess.run(
                 [sys.executable, "-m", "infra", *command.split()], cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
             )
             for line in [f"$ .venv/bin/python -m infra {command}", *said.stdout.splitlines(), f"[exit code {said.returncode}]"]:
                 print(f"    {line}")
-            print()
+            if k + 1 < len(COMMANDS):
+                print()
+            assert said.returncode == code, said.stdout
             if command.startswith("deploy"):
-                assert boto3.client("cloudformation").describe_stacks(StackName=aws.STACK)["Stacks"], said.stdout
                 names["bucket"] = aws.stack().Bucket
     server.stop()
 
