@@ -184,12 +184,10 @@ def test_a_second_run_is_refused_and_told_of_the_first(here, survey, tier_file, 
 
 
 def of_driver(pid: int) -> list[int]:
-    """Python workers of a local run that run tasks."""
+    """Python workers of a local run that run tasks: those that a JVM has started are daemons, which run none."""
     found = standalone.processes()
-    family = {pid}
-    for _ in range(6):
-        family |= {p.pid for p in found if p.parent in family}
-    return [p.pid for p in found if p.pid in family and "pyspark.worker" in p.command and p.parent in family and p.parent != pid]
+    jvms = {p.pid for p in found if "java" in p.command.partition(" ")[0]}
+    return [p.pid for p in found if p.session == pid and "pyspark.worker" in p.command and p.parent not in jvms]
 
 
 def test_a_python_worker_that_is_killed_is_replaced_and_four_at_once_make_the_same_files(here, survey, tier_file, whole):
@@ -347,30 +345,47 @@ def test_a_driver_that_is_killed_goes_on_in_a_bucket_as_on_a_disk(bucket, s3_ser
     assert contents(here) == whole
 
 
-def test_twenty_kills_lose_and_double_nothing(here, survey, tier_file, whole, spark):
-    """Python workers at random moments, and every seventh time the driver; a run that gives up is run again."""
-    argv, random_ = ["inject", "--survey", str(survey), *flags(here, tier_file)], random.Random(5)
-    begin = partial(start, *argv, master="local[2,8]")  # tries enough that it seldom gives up: a start takes longer than all chunks
-    running, kills, drivers = begin(), 0, 0
-    wait_for_chunks(here, running)  # from here on it is chunks that are tried again
+@pytest.fixture
+def dense(spark, survey, tmp_path) -> tuple[Dataset, list[str], dict[str, str]]:
+    """(data set with a manifest, flags, tables of a run that nothing disturbs) of chunks that take some tenths of a second each."""
+    (tmp_path / "wide.toml").write_text(
+        TIER.replace("configs_per_host = 6", "configs_per_host = 48\nreplicates = 2").replace("paired = 0.5", "paired = 1.0")
+    )
+    made = Dataset.at(tmp_path / "calm", "set", "wide")
+    argv = flags(made, tmp_path / "wide.toml")
+    assert main(["parent", "--survey", str(survey), *argv]) == 0 and main(["manifest", *argv]) == 0
+    here = copied(made, tmp_path)
+    assert main(["inject", "--survey", str(survey), *argv]) == 0
+    return here, flags(here, tmp_path / "wide.toml"), contents(made)
+
+
+def test_twenty_kills_lose_and_double_nothing(dense, survey):
+    """The Python worker when it is at its next chunk, then once or twice while another starts, and every seventh time the driver."""
+    here, more, calm = dense
+    argv, random_ = ["inject", "--survey", str(survey), *more], random.Random(5)
+    begin = partial(start, *argv, master="local[1,8]")
+    running, kills, drivers, again = begin(), 0, 0, 0
     until = time.monotonic() + 500
-    while kills < 20 and time.monotonic() < until:
-        time.sleep(random_.uniform(0.05, 0.6))
-        if running.poll() == 0:
-            break
-        if running.returncode is not None:
+    while kills < 20 and time.monotonic() < until and running.poll() != 0:
+        if running.returncode is not None:  # it gave up: a chunk was killed eight times
             running = begin()
-        elif kills % 7 == 6:
+        if again:
+            time.sleep(random_.uniform(0.1, 1.0))
+        else:
+            seen = done(here)
+            while done(here) <= seen and running.poll() is None:
+                time.sleep(0.005)
+            time.sleep(random_.uniform(0.0, 0.1))
+        if kills % 7 == 6:
             kill(running)
-            kills, drivers, running = kills + 1, drivers + 1, begin()
-            if (there := done(here)) < len(BRICKS) - 2:
-                wait_for_chunks(here, running, there + 1)
+            kills, drivers, again, running = kills + 1, drivers + 1, 0, begin()
         elif workers := of_driver(running.pid):
             os.kill(random_.choice(workers), signal.SIGKILL)
-            kills += 1
+            kills, again = kills + 1, again - 1 if again else random_.choice((1, 2))
     if running.poll() != 0:
         running.communicate()
         assert main(argv) == 0
     assert kills == 20 and drivers == 2
-    assert contents(here) == whole
-    assert json.loads(runs.records(here)[-1]["counts"])["rows"] == {"stamps": 350, "metrics": 350}
+    assert contents(here) == calm
+    (record,) = [r for r in runs.records(here) if r["command"] == "inject"]
+    assert set(json.loads(record["counts"])["rows"].values()) == {5600}
