@@ -5,6 +5,8 @@ Credentials are those of the AWS environment, profile or role; they are in no fi
 
 import os
 import re
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +18,14 @@ from infra import dag
 from infra.cluster import Cluster
 from infra.ship import Shipped
 from lib import config
-from lib.errors import ArcmillError, ConfigError
+from lib.errors import ArcmillError, ConfigError, InputError
 from lib.place import at
 
 STACK = "arcmill"
 PLAIN = re.compile(r"[A-Za-z0-9._~/:?=&%+,-]*")  # nothing at which EMR or a shell would cut a line apart, were it in quotes
 NAMED = "arcmill-"  # what the names of all runs begin with
 NAME_MOST = 64  # letters of a Serverless application's name
+EVERY_S, PATIENCE_S = 5.0, 1200.0  # of a teardown
 TAG = "arcmill"  # the tag by which all that a run started is found
 
 
@@ -164,6 +167,15 @@ def _advice(code: str) -> str:
     found = {"AccessDenied": "right", "AccessDeniedException": "right", "UnauthorizedOperation": "right", "ExpiredToken": "login",
              "ExpiredTokenException": "login", "UnrecognizedClientException": "login", "InvalidClientTokenId": "login"}.get(code)  # fmt: skip
     return {"right": " (your policy lacks this action: docs/runbook.md, security)", "login": " (log in to AWS again)"}.get(found or "", "")
+
+
+def until(so: Callable[[], bool], what: str) -> None:
+    """Wait for what a teardown has asked for."""
+    end = time.monotonic() + PATIENCE_S
+    while not so():
+        if time.monotonic() > end:
+            raise InputError(f"waited {PATIENCE_S:g} s for {what}: teardown again goes on")
+        time.sleep(EVERY_S)
 
 
 ERRORS = (ClientError, BotoCoreError)

@@ -1,18 +1,14 @@
 """EMR Serverless: an application for a cluster's file, a job run for a step; steps are started one after the other from here."""
 
-import time
-from collections.abc import Callable
-
 from infra import dag, line
-from infra.aws import NAMED, Asked, State, client, run_name
+from infra.aws import NAMED, Asked, State, client, run_name, until
 from infra.cluster import Cluster
-from lib.errors import ConfigError, InputError
+from lib.errors import ConfigError
 
 GONE = ("TERMINATED",)
 STILL = ("CREATED", "STOPPED")  # of an application: it may be removed
 OVER = ("SUCCESS", "FAILED", "CANCELLED")
 LIVE = ["SUBMITTED", "PENDING", "SCHEDULED", "RUNNING", "QUEUED"]
-EVERY_S, PATIENCE_S = 5.0, 600.0  # of a teardown
 
 
 def application(asked: Asked) -> dict:
@@ -123,23 +119,15 @@ def end(application_id: str) -> None:
     """Stop the application and remove it: what is under way takes its time to end, and only what stands still can be removed."""
     emr = client("emr-serverless")
     cancel(application_id)
-    _until(lambda: all(run["state"] in OVER for run in job_runs(application_id)), f"the job runs of application {application_id} to end")
+    until(lambda: all(run["state"] in OVER for run in job_runs(application_id)), f"the job runs of application {application_id} to end")
     if not _still(application_id):
         emr.stop_application(applicationId=application_id)
-    _until(lambda: _still(application_id), f"application {application_id} to stop")
+    until(lambda: _still(application_id), f"application {application_id} to stop")
     emr.delete_application(applicationId=application_id)
 
 
 def _still(application_id: str) -> bool:
     return client("emr-serverless").get_application(applicationId=application_id)["application"]["state"] in STILL
-
-
-def _until(so: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not so():
-        if time.monotonic() > end:
-            raise InputError(f"waited {PATIENCE_S:g} s for {what}: teardown again goes on")
-        time.sleep(EVERY_S)
 
 
 def log_folder(application_id: str, step: State) -> str:

@@ -4,17 +4,15 @@ import gzip
 import re
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 from infra import dag, ec2, serverless
-from infra.aws import Asked, State
+from infra.aws import Asked, State, until
 from infra.cluster import Cluster
 from lib.errors import ConfigError, InputError
 from lib.place import Place
 
 EVERY_S = 20.0
-PATIENCE_S = 1200.0  # of a teardown
 FAILED = ("FAILED", "CANCELLED", "INTERRUPTED", "TERMINATED_WITH_ERRORS")
 DONE = ("COMPLETED", "SUCCESS")
 WAITING = ("PENDING", "SUBMITTED", "SCHEDULED", "QUEUED")
@@ -125,15 +123,7 @@ def teardown(cluster: Cluster, where: dag.Where, with_stack: bool = False) -> No
     if found in dict(way(cluster).there()):
         way(cluster).end(found)
         if with_stack:  # the roles are needed until the last machine is gone
-            _until(lambda: found not in dict(way(cluster).there()), f"{found} to end")
+            until(lambda: found not in dict(way(cluster).there()), f"{found} to end")
         say(f"removed: {found}")
     else:
         say(f"removed before: {found}" if found else "there is no such run")
-
-
-def _until(so: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not so():
-        if time.monotonic() > end:
-            raise InputError(f"waited {PATIENCE_S:g} s for {what}: teardown again goes on")
-        time.sleep(EVERY_S)

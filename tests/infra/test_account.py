@@ -334,7 +334,7 @@ def test_a_teardown_waits_until_what_runs_has_ended_and_the_application_stands_s
     monkeypatch.setattr(backend, "get_application", get_application)
     monkeypatch.setattr(backend, "stop_application", stop_application)
     monkeypatch.setattr(backend, "delete_application", delete_application)
-    monkeypatch.setattr("infra.serverless.EVERY_S", 0.01)
+    monkeypatch.setattr("infra.aws.EVERY_S", 0.01)
     assert infra.main(["teardown", *of(made), *serverless]) == 0
     assert application.state == "TERMINATED" or application.id not in backend.applications
 
