@@ -190,8 +190,8 @@ def of_driver(pid: int) -> list[int]:
     return [p.pid for p in found if p.session == pid and "pyspark.worker" in p.command and p.parent not in jvms]
 
 
-def test_a_python_worker_that_is_killed_is_replaced_and_four_at_once_make_the_same_files(here, survey, tier_file, whole):
-    running = start("inject", "--survey", str(survey), *flags(here, tier_file), master="local[4,4]")
+def test_a_python_worker_that_is_killed_is_replaced_and_seven_at_once_make_the_same_files(here, survey, tier_file, whole):
+    running = start("inject", "--survey", str(survey), *flags(here, tier_file), master="local[7,4]")
     wait_for_chunks(here, running)
     os.kill(random.choice(of_driver(running.pid)), signal.SIGKILL)
     finish(running)
